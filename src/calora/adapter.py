@@ -1,0 +1,257 @@
+"""The one value everything ends as: a low-rank adapter, read from and written to PEFT's own format."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from calora.errors import CaloraError
+from calora.storage import Array, read_card, read_tensors, sha256_of, write_tensors, write_text, writing_folder
+from calora.tasks import Prompt
+
+_PREFIX = "base_model.model."
+_TENSOR = re.compile(r"^(?P<module>.+)\.lora_(?P<half>[AB])\.weight$")
+_LAYER = re.compile(r"\.(\d+)\.")
+
+
+class AdapterCard(BaseModel):
+    """What an adapter is, kept in `calora.json` beside PEFT's two files."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    backbone: str
+    backbone_sha256: str
+    prompt: Prompt | None = None
+    parents: dict[str, str] = {}
+    training: dict[str, Any] = {}
+
+
+@dataclass(frozen=True)
+class Factors:
+    """One module's update `b @ a`, all scales folded in.
+
+    Args:
+        a: [rank, in].
+        b: [out, rank].
+    """
+
+    a: Array
+    b: Array
+
+    @property
+    def rank(self) -> int:
+        """The number of columns of `b`."""
+        return int(self.a.shape[0])
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(out, in) of the update."""
+        return int(self.b.shape[0]), int(self.a.shape[1])
+
+    def update(self) -> Array:
+        """The update as a matrix [out, in]."""
+        return self.b @ self.a
+
+    def padded(self, rank: int) -> "Factors":
+        """The same update with zero ranks added up to `rank`."""
+        extra = rank - self.rank
+        return Factors(np.pad(self.a, ((0, extra), (0, 0))), np.pad(self.b, ((0, 0), (0, extra))))
+
+    def svd(self) -> tuple[Array, Array, Array]:
+        """Singular value decomposition of the update without forming it.
+
+        Returns:
+            u [out, n], singular values [n], vt [n, in], n the least of out, rank and in; by QR of both factors.
+        """
+        qb, rb = np.linalg.qr(self.b)
+        qa, ra = np.linalg.qr(self.a.T)
+        u, s, vt = np.linalg.svd(rb @ ra.T, full_matrices=False)
+        return qb @ u, s, vt @ qa.T
+
+    def norm(self) -> float:
+        """Frobenius norm of the update, without forming it."""
+        return float(np.sqrt(max(0.0, np.sum((self.b.T @ self.b) * (self.a @ self.a.T)))))
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A pair of factors for each target module of a backbone.
+
+    Args:
+        modules: Module name in the backbone, such as `model.layers.0.self_attn.q_proj`, to its factors.
+        card: Name, prompt and backbone; None for an adapter that another tool made.
+    """
+
+    modules: Mapping[str, Factors]
+    card: AdapterCard | None = None
+
+    def __post_init__(self) -> None:
+        name = self.card.name if self.card else "adapter"
+        if not self.modules:
+            raise CaloraError(f"{name} has no modules", "expected lora_A and lora_B for at least one linear module")
+        for module, factors in self.modules.items():
+            if factors.a.ndim != 2 or factors.b.ndim != 2 or factors.a.shape[0] != factors.b.shape[1]:
+                raise CaloraError(
+                    f"{name}: {module} has A {factors.a.shape} and B {factors.b.shape}",
+                    "expected A [rank, in] and B [out, rank] of one rank",
+                )
+            if not (np.isfinite(factors.a).all() and np.isfinite(factors.b).all()):
+                raise CaloraError(f"{name}: {module} holds NaN or infinite values", "train the adapter again")
+
+    @property
+    def rank(self) -> int:
+        """The largest rank of any module."""
+        return max(factors.rank for factors in self.modules.values())
+
+    @property
+    def parameters(self) -> int:
+        """The number of values in all factors."""
+        return sum(factors.a.size + factors.b.size for factors in self.modules.values())
+
+    def norm(self) -> float:
+        """Frobenius norm of all updates together."""
+        return float(np.sqrt(sum(factors.norm() ** 2 for factors in self.modules.values())))
+
+    def with_card(self, card: AdapterCard) -> "Adapter":
+        """The same updates under another card."""
+        return replace(self, card=card)
+
+
+def module_kind(module: str) -> str:
+    """The kind of a linear module: the last part of its name, such as `q_proj`."""
+    return module.rpartition(".")[2]
+
+
+_PLAIN = {
+    "use_dora": False,
+    "bias": "none",
+    "modules_to_save": None,
+    "fan_in_fan_out": False,
+    "alora_invocation_tokens": None,
+}
+
+
+def _scales(config: Any, folder: Path) -> tuple[Any, dict[str, Any], float]:
+    """PEFT's alpha, its pattern of alphas, and the power of the rank that alpha is divided by."""
+    if not isinstance(config, dict):
+        raise CaloraError(f"{folder}: adapter_config.json holds no object", "copy or make the adapter again")
+    for key, plain in _PLAIN.items():
+        if config.get(key, plain) not in (plain, [], None):
+            raise CaloraError(
+                f"{folder}: adapter_config.json has {key} = {config[key]!r}",
+                "calora reads plain LoRA only; an update with more than B and A cannot be merged exactly",
+            )
+    if config.get("peft_type") != "LORA":
+        raise CaloraError(f"{folder}: peft_type is {config.get('peft_type')!r}", "expected a LORA adapter")
+    alpha = config.get("lora_alpha")
+    if not isinstance(alpha, int | float):
+        raise CaloraError(f"{folder}: adapter_config.json has lora_alpha = {alpha!r}", "expected a number")
+    return alpha, config.get("alpha_pattern") or {}, 0.5 if config.get("use_rslora") else 1.0
+
+
+def _matching(pattern: Mapping[str, Any], module: str, default: Any) -> Any:
+    """The value of PEFT's rank or alpha pattern for a module (PEFT matches a name's end, or a regex)."""
+    for key, value in pattern.items():
+        if re.match(rf"(.*\.)?({key})$", module):
+            return value
+    return default
+
+
+def read_adapter(folder: str | Path) -> Adapter:
+    """Read an adapter from a folder in PEFT's format; scales are folded into B.
+
+    Raises:
+        CaloraError: A file is missing or damaged, half of a pair is missing, or it is no plain LoRA.
+    """
+    folder = Path(folder)
+    config_file = folder / "adapter_config.json"
+    try:
+        config = json.loads(config_file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CaloraError(
+            f"{config_file} is missing", "expected a folder with adapter_config.json and adapter_model.safetensors"
+        ) from error
+    except ValueError as error:
+        raise CaloraError(f"{config_file} is not JSON: {error}", "copy or make the adapter again") from error
+    usual, alphas, power = _scales(config, folder)
+    tensors_file = folder / "adapter_model.safetensors"
+    halves: dict[str, dict[str, Array]] = {}
+    for key, tensor in read_tensors(tensors_file).items():
+        match = _TENSOR.match(key.removeprefix(_PREFIX))
+        if match is None:
+            raise CaloraError(f"{tensors_file}: unexpected tensor {key}", "expected only lora_A and lora_B weights")
+        halves.setdefault(match["module"], {})[match["half"]] = tensor
+    modules = {}
+    for module, pair in sorted(halves.items(), key=lambda item: _natural(item[0])):
+        if set(pair) != {"A", "B"}:
+            missing = "B" if "A" in pair else "A"
+            raise CaloraError(f"{tensors_file}: {module} has no lora_{missing}", "copy or make the adapter again")
+        alpha = float(_matching(alphas, module, usual))
+        scale = np.float32(alpha / pair["A"].shape[0] ** power)
+        modules[module] = Factors(pair["A"], pair["B"] if scale == 1 else pair["B"] * scale)
+    card_file = folder / "calora.json"
+    return Adapter(modules, read_card(card_file, AdapterCard) if card_file.exists() else None)
+
+
+def _natural(name: str) -> list[str | int]:
+    return [int(part) if part.isdigit() else part for part in name.split(".")]
+
+
+def write_adapter(adapter: Adapter, folder: str | Path, dtype: str = "bfloat16") -> None:
+    """Write an adapter in PEFT's format: one uniform rank (zero-padded), alpha = rank, so that its scale is 1.
+
+    Args:
+        adapter: What to write.
+        folder: Replaced whole if it is there.
+        dtype: `float32`, `float16` or `bfloat16`.
+
+    Raises:
+        CaloraError: The place cannot be written.
+    """
+    rank = adapter.rank
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": adapter.card.backbone if adapter.card else None,
+        "r": rank,
+        "lora_alpha": rank,
+        "lora_dropout": 0.0,
+        "target_modules": _targets(list(adapter.modules)),
+        "bias": "none",
+        "use_rslora": False,
+        "use_dora": False,
+        "fan_in_fan_out": False,
+        "modules_to_save": None,
+        "rank_pattern": {},
+        "alpha_pattern": {},
+        "inference_mode": True,
+    }
+    tensors: dict[str, Array] = {}
+    for module, factors in adapter.modules.items():
+        padded = factors.padded(rank)
+        tensors[f"{_PREFIX}{module}.lora_A.weight"] = padded.a
+        tensors[f"{_PREFIX}{module}.lora_B.weight"] = padded.b
+    with writing_folder(Path(folder)) as temporary:
+        write_text(temporary / "adapter_config.json", json.dumps(config, indent=2) + "\n")
+        write_tensors(temporary / "adapter_model.safetensors", tensors, dtype)
+        if adapter.card is not None:
+            write_text(temporary / "calora.json", adapter.card.model_dump_json(indent=2) + "\n")
+
+
+def _targets(modules: list[str]) -> list[str]:
+    """Module kinds where every layer has every kind, else full names: PEFT would add what is not there."""
+    kinds = sorted({module_kind(module) for module in modules})
+    layers = {match[1] for module in modules if (match := _LAYER.search(module))}
+    whole = len(modules) == len(kinds) * len(layers) and layers == {str(index) for index in range(len(layers))}
+    return kinds if whole else modules
+
+
+def adapter_sha256(folder: str | Path) -> str:
+    """The SHA-256 of an adapter's tensors file: how calibrations name their parents."""
+    return sha256_of(Path(folder) / "adapter_model.safetensors")

@@ -1,0 +1,92 @@
+"""The linear merge at its best: start and strengths chosen on validation dialogues."""
+
+import itertools
+from collections.abc import Callable, Sequence
+
+import torch
+from pydantic import BaseModel, ConfigDict
+
+from calora.adapter import Adapter
+from calora.attach import attached
+from calora.backbone import Backbone
+from calora.merging import Merge, Start
+from calora.training.data import EncodedExamples, collate
+from calora.training.loss import completion_loss
+
+_STRENGTHS: dict[Start, tuple[float, ...]] = {"product": (0.6, 0.8, 1.0, 1.2), "factors": (0.5, 0.7, 0.85, 1.0)}
+
+
+class Candidate(BaseModel):
+    """One merge that was tried.
+
+    Args:
+        merge: Start and strengths.
+        loss: Validation loss under the composite prompt.
+        retrieval: Validation retrieval in percent, of those that were let to answer.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    merge: Merge
+    loss: float
+    retrieval: float | None = None
+
+
+def candidates(adapters: int) -> list[Merge]:
+    """Every pair of a start and strengths that is searched, for so many adapters."""
+    return [
+        Merge(start=start, strengths=strengths)
+        for start, values in _STRENGTHS.items()
+        for strengths in itertools.product(values, repeat=adapters)
+    ]
+
+
+def choose_merge(
+    backbone: Backbone,
+    adapters: Sequence[Adapter],
+    data: EncodedExamples,
+    judge: Callable[[Adapter], float],
+    *,
+    finalists: int = 3,
+    follow: Callable[[str], None] = lambda _: None,
+) -> tuple[Merge, list[Candidate]]:
+    """Try every candidate by its validation loss, let the best of each start answer, take the best retrieval.
+
+    Args:
+        backbone: The model.
+        adapters: What to merge.
+        data: Composed validation examples, encoded.
+        judge: Validation retrieval of an adapter, in percent.
+        finalists: How many of each start are let to answer.
+        follow: Told of each trial.
+
+    Returns:
+        The merge chosen and all that was tried.
+    """
+    tried = []
+    for merge in candidates(len(adapters)):
+        tried.append(Candidate(merge=merge, loss=_loss(backbone, merge(adapters), data)))
+        follow(f"{merge}  loss {tried[-1].loss:.3f}")
+    tried.sort(key=lambda candidate: candidate.loss)
+    final: list[Candidate] = []
+    for start in _STRENGTHS:
+        for candidate in [one for one in tried if one.merge.start == start][:finalists]:
+            retrieval = judge(candidate.merge(adapters))
+            final.append(candidate.model_copy(update={"retrieval": retrieval}))
+            follow(f"{candidate.merge}  retrieval {retrieval:.1f}")
+    best = max(final, key=lambda candidate: (candidate.retrieval or 0.0, -candidate.loss))
+    rest = [one for one in tried if all(one.merge != other.merge for other in final)]
+    return best.merge, [*final, *rest]
+
+
+def _loss(backbone: Backbone, adapter: Adapter, data: EncodedExamples, batch_size: int = 16) -> float:
+    order = sorted(range(len(data)), key=lambda index: len(data.examples[index].text))
+    total = count = 0.0
+    with attached(backbone, adapter), torch.inference_mode():
+        for start in range(0, len(order), batch_size):
+            batch = collate(int(backbone.tokenizer.pad_token_id), [data[index] for index in order[start : start + batch_size]])
+            batch = {name: tensor.to(backbone.model.device) for name, tensor in batch.items()}
+            tokens = float((batch["labels"] != -100).sum())
+            total += tokens * float(completion_loss(backbone.model, **batch))
+            count += tokens
+    return total / count

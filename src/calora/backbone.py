@@ -1,0 +1,216 @@
+"""Load a backbone: a hub id, a folder, a GGUF file, or an embedded one by name."""
+
+import re
+import warnings
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from calora.adapter import Adapter, module_kind
+from calora.embedded import EMBEDDED, cache_folder, embedded_gguf
+from calora.errors import CaloraError
+from calora.storage import sha256_of, writing_folder
+from calora.tasks import Composition, Prompt
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_FUSED = re.compile(r"(qkv|query_key_value|gate_up|c_attn|W_pack|in_proj)")
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A frozen language model with its tokenizer.
+
+    Args:
+        name: What it was asked for as.
+        sha256: Of its GGUF file, or of its safetensors files taken together.
+        model: In evaluation mode, no parameter requires a gradient.
+        tokenizer: Its tokenizer.
+    """
+
+    name: str
+    sha256: str
+    model: "PreTrainedModel"
+    tokenizer: "PreTrainedTokenizerBase"
+
+    @classmethod
+    def load(cls, name_or_path: str, dtype: "torch.dtype | None" = None) -> "Backbone":
+        """Load a backbone.
+
+        Args:
+            name_or_path: `gemma3-270m`, `smollm2-135m`, a `.gguf` file, a folder, or a hub id.
+            dtype: bfloat16 where the processor computes it natively or on a GPU, else float32, if None.
+
+        Raises:
+            CaloraError: It is not found, damaged, or of a shape calora cannot train.
+        """
+        _quiet()
+        dtype = dtype or native_dtype()
+        if name_or_path in EMBEDDED:
+            file = embedded_gguf(name_or_path)
+            folder = _dequantised(file, dtype, file.parent.parent / f"{name_or_path}-{str(dtype).rpartition('.')[2]}")
+            return cls(name_or_path, EMBEDDED[name_or_path].sha256, *_load(folder, dtype))
+        path = Path(name_or_path)
+        if path.suffix == ".gguf":
+            if not path.exists():
+                raise CaloraError(f"{path} does not exist", "expected a GGUF file")
+            sha256 = sha256_of(path)
+            key = f"gguf-{sha256[:16]}-{str(dtype).rpartition('.')[2]}"
+            return cls(path.stem, sha256, *_load(_dequantised(path, dtype, cache_folder() / key), dtype))
+        if not path.is_dir():
+            path = _hub_folder(name_or_path)
+        return cls(name_or_path, _folder_sha256(path), *_load(path, dtype))
+
+    @cached_property
+    def targets(self) -> dict[str, tuple[int, int]]:
+        """Name and (out, in) of every linear module of the attention and the MLP of every layer.
+
+        Raises:
+            CaloraError: The architecture fuses projections, or has no linear layers where they are expected.
+        """
+        import torch
+
+        found = {}
+        for name, module in self.model.named_modules():
+            if not re.search(r"\.\d+\.", name):
+                continue
+            if _FUSED.search(module_kind(name)):
+                raise CaloraError(
+                    f"{self.name}: {name} fuses several projections in one matrix",
+                    "calora adapts q, k, v, o, gate, up and down separately; take a backbone that keeps them apart",
+                )
+            if isinstance(module, torch.nn.Linear):
+                found[name] = (module.out_features, module.in_features)
+        if not found:
+            raise CaloraError(f"{self.name}: no linear modules in its layers", "expected a decoder of plain linear layers")
+        return found
+
+    @cached_property
+    def context(self) -> int:
+        """The most tokens of prompt and answer together."""
+        config = self.model.config.get_text_config()
+        return int(getattr(config, "max_position_embeddings", 2048))
+
+    def prompt(self, composition: Composition) -> Prompt:
+        """The prompt of a composition: the tokenizer's chat template where it has one, plain text otherwise."""
+        tokenizer: Any = self.tokenizer
+        if tokenizer.chat_template:
+
+            def chat(message: str) -> str:
+                messages = [{"role": "user", "content": message}]
+                return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+
+            return Prompt.for_composition(composition, chat)
+        bos = tokenizer.bos_token if tokenizer.bos_token and self._begins_with_bos() else ""
+        return Prompt.for_composition(composition, None, bos)
+
+    def _begins_with_bos(self) -> bool:
+        return list(self.tokenizer("a").input_ids)[:1] == [self.tokenizer.bos_token_id]
+
+    def check_adapter(self, adapter: Adapter) -> None:
+        """Refuse an adapter whose modules or shapes are not this backbone's; warn where only the SHA differs.
+
+        Raises:
+            CaloraError: Names the first module that does not fit.
+        """
+        name = adapter.card.name if adapter.card else "the adapter"
+        origin = f" (trained on {adapter.card.backbone})" if adapter.card else ""
+        for module, factors in adapter.modules.items():
+            if module not in self.targets:
+                raise CaloraError(
+                    f"{name}{origin} has an update for {module}, which {self.name} does not have",
+                    "use the backbone the adapter was trained on",
+                )
+            if factors.shape != self.targets[module]:
+                raise CaloraError(
+                    f"{name}{origin}: {module} is {factors.shape}, in {self.name} it is {self.targets[module]}",
+                    "use the backbone the adapter was trained on",
+                )
+        if adapter.card and adapter.card.backbone_sha256 != self.sha256:
+            warnings.warn(f"{name} was trained on other weights of this architecture{origin}", stacklevel=2)
+
+
+def native_dtype() -> "torch.dtype":
+    """bfloat16 on a GPU or a processor that multiplies it natively, else float32."""
+    import torch
+
+    if torch.cuda.is_available() or torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return torch.bfloat16
+    return torch.float32
+
+
+def _quiet() -> None:
+    """Keep transformers' own bars and notices out of ours."""
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+
+
+def _load(folder: Path, dtype: "torch.dtype", **extra: Any) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer_extra = {"gguf_file": extra["gguf_file"]} if "gguf_file" in extra else {}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, **tokenizer_extra)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation=_attention(), **extra)
+    except (OSError, ValueError, KeyError, RuntimeError, EOFError) as error:
+        raise CaloraError(
+            f"{folder / extra.get('gguf_file', '')} cannot be loaded: {str(error).splitlines()[0] if str(error) else error!r}",
+            "expected a whole causal language model with its tokenizer",
+        ) from error
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if torch.cuda.is_available():
+        model = model.to("cuda")
+    return model.eval().requires_grad_(False), tokenizer
+
+
+def _attention() -> str:
+    """On a CPU, plain matrix products beat torch's fused attention at our lengths (1.2 times a training step)."""
+    import torch
+
+    return "sdpa" if torch.cuda.is_available() else "eager"
+
+
+def _dequantised(file: Path, dtype: "torch.dtype", folder: Path) -> Path:
+    """Convert a GGUF file once to a folder of plain weights, which loads in a fraction of the time."""
+    from transformers import GgufConfig
+
+    if not folder.exists():
+        model, tokenizer = _load(
+            file.parent, dtype, gguf_file=file.name, quantization_config=GgufConfig(dequantize=True)
+        )
+        with writing_folder(folder) as temporary:
+            model.save_pretrained(temporary)
+            tokenizer.save_pretrained(temporary)
+    return folder
+
+
+def _hub_folder(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]))
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise CaloraError(
+            f"backbone {name!r} is no embedded name, no file or folder, and the hub does not give it: "
+            f"{str(error).splitlines()[0]}",
+            f"embedded names: {', '.join(EMBEDDED)}",
+        ) from error
+
+
+def _folder_sha256(folder: Path) -> str:
+    import hashlib
+
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise CaloraError(f"{folder} holds no safetensors file", "expected config.json, *.safetensors and a tokenizer")
+    if len(files) == 1:
+        return sha256_of(files[0])
+    return hashlib.sha256("".join(sha256_of(file) for file in files).encode()).hexdigest()

@@ -1,0 +1,139 @@
+"""Cells: one approach on one composition, its answers, scores and costs, in one JSON file."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from calora.corpus import Example
+from calora.generation import Answer
+from calora.metrics import RougeTokenizer, score_answers
+from calora.storage import read_card, write_text
+
+
+class Costs(BaseModel):
+    """What a request costs, and what the approach adds to the adapters that are there anyway.
+
+    Args:
+        passes: Runs of the model a request.
+        seconds: Mean computing time a request, decoded in batches.
+        tokens: Mean generated tokens a request, over all passes.
+        parameters: Learnt for the composition.
+        mebibytes: Of those parameters in bfloat16.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    passes: int
+    seconds: float
+    tokens: float
+    parameters: int
+
+    @property
+    def mebibytes(self) -> float:
+        """Size of the parameters in bfloat16, in MiB."""
+        return self.parameters * 2 / 2**20
+
+
+class Cell(BaseModel):
+    """One row of a results table; the answers and their scores lie beside it, in predictions/."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    composition: str
+    approach: str
+    title: str
+    backbone: str
+    seed: int
+    n: int
+    scores: dict[str, float]
+    chance: float
+    truncated: int
+    costs: Costs
+    provenance: dict[str, Any] = {}
+
+
+def write_cell(
+    path: Path,
+    examples: Sequence[Example],
+    answers: Sequence[Answer],
+    language: str,
+    head: dict[str, Any],
+    passes: int,
+    parameters: int,
+    rouge_tokenizer: RougeTokenizer = "unicode",
+) -> None:
+    """Score answers and write the cell and its predictions.
+
+    Args:
+        path: Of the cell, `cells/NAME.json`; predictions go to `predictions/NAME.jsonl`.
+        examples: What was asked, with references.
+        answers: What came.
+        language: That was asked for.
+        head: composition, approach, title, backbone, seed and provenance.
+        passes: Runs of the model a request.
+        parameters: Learnt for the composition.
+        rouge_tokenizer: `unicode`, or `paper`'s, which drops accented letters.
+    """
+    scored = score_answers(
+        [answer.text for answer in answers],
+        [example.target for example in examples],
+        [example.names for example in examples],
+        [example.domain for example in examples],
+        language,
+        rouge_tokenizer=rouge_tokenizer,
+    )
+    n = len(examples)
+    lines = [
+        json.dumps(
+            {
+                "id": example.id,
+                "domain": example.domain,
+                "text": example.text,
+                "reference": example.target,
+                "answer": answer.text,
+                "tokens": answer.tokens,
+                "truncated": answer.truncated,
+                "scores": {key: round(value, 3) for key, value in row.items()},
+            },
+            ensure_ascii=False,
+        )
+        for example, answer, row in zip(examples, answers, scored.rows, strict=True)
+    ]
+    write_text(predictions_file(path), "\n".join(lines) + "\n")
+    costs = Costs(
+        passes=passes,
+        seconds=sum(answer.seconds for answer in answers) / n,
+        tokens=sum(answer.tokens for answer in answers) / n,
+        parameters=parameters,
+    )
+    cell = Cell(
+        **head,
+        n=n,
+        scores={key: round(value, 4) for key, value in scored.means.items()},
+        chance=scored.chance,
+        truncated=sum(answer.truncated for answer in answers),
+        costs=costs,
+    )
+    write_text(path, cell.model_dump_json(indent=2) + "\n")
+
+
+def read_cell(path: Path) -> Cell:
+    """Read a cell.
+
+    Raises:
+        CaloraError: It is missing or not a cell.
+    """
+    return read_card(path, Cell)
+
+
+def read_predictions(path: Path) -> list[dict[str, Any]]:
+    """The predictions that belong to a cell's file."""
+    return [json.loads(line) for line in predictions_file(path).read_text(encoding="utf-8").splitlines()]
+
+
+def predictions_file(cell: Path) -> Path:
+    """Where the predictions of a cell lie."""
+    return cell.parent.parent / "predictions" / f"{cell.stem}.jsonl"

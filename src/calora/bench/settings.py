@@ -1,0 +1,94 @@
+"""What a demo run is made of: presets that fit six minutes, thirty minutes, or as long as validation says."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from calora.calibration import Kind
+from calora.training.loop import TrainingSettings
+
+Preset = Literal["quick", "default", "full"]
+
+
+class CalibrationRow(BaseModel):
+    """One calibration of the demo.
+
+    Args:
+        name: Of its folder and cell.
+        title: Of its row.
+        kind: Of the calibration.
+        start: The merge it starts from: a start with its default strengths, or the tuned merge.
+        rank: Of the low-rank kind.
+        training: Its settings; the seed is the run's.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    title: str
+    kind: Kind
+    start: Literal["factors", "product", "tuned"]
+    rank: int = 4
+    training: TrainingSettings
+
+
+class DemoSettings(BaseModel):
+    """All that a demo run depends on; None takes every record of a split."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    composition: str = "summary+es"
+    backbone: str = "gemma3-270m"
+    seed: int = 0
+    preset: Preset = "default"
+    train_records: int | None
+    validation_records: int | None
+    test_records: int | None
+    finalists: int
+    adapter: TrainingSettings
+    calibrations: tuple[CalibrationRow, ...]
+
+
+_RATES: dict[Kind, float] = {"column-bias": 1e-3, "low-rank": 2e-3}
+_NAMES: dict[Kind, str] = {"column-bias": "Learnable Calibration", "low-rank": "Learnable Calibration++"}
+
+
+def _row(kind: Kind, start: Literal["factors", "product", "tuned"], epochs: int) -> CalibrationRow:
+    name = f"{kind}-{start}"
+    title = _NAMES[kind] if start == "factors" else f"{kind} on the {start} start"
+    return CalibrationRow(
+        name=name,
+        title=title,
+        kind=kind,
+        start=start,
+        training=TrainingSettings(learning_rate=_RATES[kind], epochs=epochs, patience=1),
+    )
+
+
+def demo_settings(
+    preset: Preset = "default", composition: str = "summary+es", backbone: str = "gemma3-270m", seed: int = 0
+) -> DemoSettings:
+    """The settings of a preset.
+
+    Args:
+        preset: `quick` (smaller data, same path), `default` (half an hour on 2 cores) or `full`.
+        composition: Two or more tasks.
+        backbone: As for `Backbone.load`.
+        seed: Of training; evaluation always has the same names.
+    """
+    records = {"quick": (48, 12, 12), "default": (240, 24, 36), "full": (None, None, None)}[preset]
+    epochs = {"quick": (1, 1), "default": (2, 2), "full": (6, 6)}[preset]
+    starts: tuple[Literal["factors", "tuned"], ...] = ("factors", "tuned") if preset == "full" else ("factors",)
+    kinds: tuple[Kind, ...] = ("column-bias", "low-rank")
+    return DemoSettings(
+        composition=composition,
+        backbone=backbone,
+        seed=seed,
+        preset=preset,
+        train_records=records[0],
+        validation_records=records[1],
+        test_records=records[2],
+        finalists={"quick": 1, "default": 2, "full": 3}[preset],
+        adapter=TrainingSettings(learning_rate=3e-4, epochs=epochs[0], patience=1, seed=seed),
+        calibrations=tuple(_row(kind, start, epochs[1]) for start in starts for kind in kinds),
+    )

@@ -1,0 +1,14 @@
+"""The one exception a user sees: what is wrong, where, and a hint to mend it."""
+
+
+class CaloraError(Exception):
+    """Something the user can mend; the command line prints it and exits with code 2.
+
+    Args:
+        message: What is wrong, where (file, adapter, module, key) and what was expected.
+        hint: How to mend it, one sentence.
+    """
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint

@@ -1,0 +1,186 @@
+"""Batched decoding with one set of stop rules for every approach, in one pass or several."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+from calora.adapter import Adapter
+from calora.attach import attached
+from calora.backbone import Backbone
+from calora.encoding import encode_prompt
+from calora.tasks import Prompt
+
+if TYPE_CHECKING:
+    import torch
+
+MAX_TOKENS = 96
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One run of the model over a text: which adapter, under which prompt."""
+
+    adapter: Adapter | None
+    prompt: Prompt
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came out of one or several passes.
+
+    Args:
+        text: The answer, stripped.
+        tokens: Generated tokens, over all passes.
+        truncated: Whether the last pass ended for want of room rather than by itself.
+        seconds: Computing time of its share of the batch, over all passes.
+    """
+
+    text: str
+    tokens: int
+    truncated: bool
+    seconds: float
+
+
+def answer_all(
+    backbone: Backbone,
+    passes: Sequence[Pass],
+    texts: Sequence[str],
+    *,
+    max_tokens: int = MAX_TOKENS,
+    batch_size: int = 36,
+    force_tokens: int | None = None,
+) -> list[Answer]:
+    """Answer texts greedily; each pass reads what the one before it wrote.
+
+    A pass ends at the end token, at a line break behind some text, or at `max_tokens`. A pass that is given
+    an empty text (the one before it wrote nothing) gives an empty answer.
+
+    Args:
+        backbone: The model.
+        passes: At least one.
+        texts: What the first pass reads.
+        max_tokens: The most tokens of one pass.
+        batch_size: Texts decoded together; like lengths are put together.
+        force_tokens: Let every answer of every pass have just this many tokens, to compare times.
+    """
+    answers = [Answer(text, 0, False, 0.0) for text in texts]
+    for step in passes:
+        waiting = [index for index, answer in enumerate(answers) if answer.text.strip()]
+        limit = backbone.context - (force_tokens or max_tokens)
+        prompts = {
+            index: encode_prompt(backbone.tokenizer, step.prompt, answers[index].text, limit) for index in waiting
+        }
+        waiting.sort(key=lambda index: len(prompts[index]))
+        with attached(backbone, step.adapter):
+            for start in range(0, len(waiting), batch_size):
+                batch = waiting[start : start + batch_size]
+                begin = time.perf_counter()
+                decoded = _decode(backbone, [prompts[index] for index in batch], max_tokens, force_tokens)
+                share = (time.perf_counter() - begin) / len(batch)
+                for index, (text, tokens, truncated) in zip(batch, decoded, strict=True):
+                    before = answers[index]
+                    answers[index] = Answer(text, before.tokens + tokens, truncated, before.seconds + share)
+    return answers
+
+
+def stream(backbone: Backbone, passes: Sequence[Pass], text: str, *, max_tokens: int = MAX_TOKENS) -> Iterator[str]:
+    """Yield the pieces of the last pass's answer as they are decoded; earlier passes are run first."""
+    from transformers import TextIteratorStreamer
+
+    if len(passes) > 1:
+        text = answer_all(backbone, passes[:-1], [text], max_tokens=max_tokens)[0].text
+    last = passes[-1]
+    prompt = encode_prompt(backbone.tokenizer, last.prompt, text, backbone.context - max_tokens)
+    tokenizer: Any = backbone.tokenizer
+    streamer = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
+    with attached(backbone, last.adapter):
+        worker = Thread(target=_generate, args=(backbone, [prompt], max_tokens, None, streamer))
+        worker.start()
+        begun = False
+        for piece in streamer:
+            piece = piece if begun else piece.lstrip()
+            if piece:
+                begun = True
+                yield piece.replace("\n", "")
+        worker.join()
+
+
+@lru_cache(maxsize=4)
+def _line_breaks(tokenizer: Any) -> "tuple[torch.Tensor, torch.Tensor]":
+    """For each token id: whether it holds a line break, and whether it holds anything but white space."""
+    import torch
+
+    texts = tokenizer.batch_decode([[index] for index in range(len(tokenizer))])
+    special = set(tokenizer.all_special_ids)
+    breaks = torch.tensor(["\n" in text for text in texts])
+    words = torch.tensor([bool(text.strip()) and index not in special for index, text in enumerate(texts)])
+    return breaks, words
+
+
+def _generate(
+    backbone: Backbone, prompts: Sequence[list[int]], max_tokens: int, force_tokens: int | None, streamer: Any = None
+) -> "torch.Tensor":
+    """Token ids [batch, new]: what follows each prompt, padded behind its end."""
+    import torch
+    from transformers import StoppingCriteria, StoppingCriteriaList
+
+    tokenizer: Any = backbone.tokenizer
+    model: Any = backbone.model
+    longest = max(map(len, prompts))
+    ids = torch.full((len(prompts), longest), int(tokenizer.pad_token_id))
+    mask = torch.zeros_like(ids)
+    for row, prompt in enumerate(prompts):
+        ids[row, longest - len(prompt) :] = torch.tensor(prompt)
+        mask[row, longest - len(prompt) :] = 1
+    breaks, words = _line_breaks(tokenizer)
+
+    class LineEnd(StoppingCriteria):
+        def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+            new = input_ids[:, longest:].cpu().clamp(max=len(words) - 1)
+            begun = words[new].cumsum(1) > 0
+            return (breaks[new] & begun).any(1).to(input_ids.device)
+
+    length = {"max_new_tokens": force_tokens or max_tokens}
+    if force_tokens:
+        length["min_new_tokens"] = force_tokens
+    with torch.inference_mode():
+        out = model.generate(
+            input_ids=ids.to(model.device),
+            attention_mask=mask.to(model.device),
+            do_sample=False,
+            num_beams=1,
+            eos_token_id=int(tokenizer.eos_token_id),
+            pad_token_id=int(tokenizer.pad_token_id),
+            stopping_criteria=StoppingCriteriaList([] if force_tokens else [LineEnd()]),
+            streamer=streamer,
+            **length,
+        )
+    new: torch.Tensor = out[:, longest:].cpu()
+    return new
+
+
+def _decode(
+    backbone: Backbone, prompts: Sequence[list[int]], max_tokens: int, force_tokens: int | None
+) -> list[tuple[str, int, bool]]:
+    """(answer, generated tokens, truncated) of each prompt."""
+    tokenizer: Any = backbone.tokenizer
+    results = []
+    for row in _generate(backbone, prompts, max_tokens, force_tokens).tolist():
+        count, ended = _length(tokenizer, row) if force_tokens is None else (force_tokens, True)
+        text = tokenizer.decode(row[:count], skip_special_tokens=True).strip()
+        results.append((text.partition("\n")[0].strip(), count, not ended))
+    return results
+
+
+def _length(tokenizer: Any, row: list[int]) -> tuple[int, bool]:
+    """How many tokens of a row are its answer, its end included, and whether it has an end."""
+    breaks, words = _line_breaks(tokenizer)
+    begun = False
+    for count, token in enumerate(row, 1):
+        begun = begun or bool(words[token])
+        if token == tokenizer.eos_token_id or (begun and bool(breaks[token])):
+            return count, True
+    return len(row), False

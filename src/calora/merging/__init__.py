@@ -1,0 +1,36 @@
+"""Merging adapters without training, over their low-rank factors."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from calora.adapter import Adapter
+from calora.merging.linear import linear_factors, linear_product
+
+__all__ = ["Merge", "Start", "linear_factors", "linear_product"]
+
+Start = Literal["factors", "product"]
+
+
+class Merge(BaseModel):
+    """How adapters become one: kept with every calibration, so that the merge can be made again.
+
+    Args:
+        start: `factors` (the paper's) or `product` (exact).
+        strengths: One number an adapter; None for the start's own (1/N with factors, 1 with product).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    start: Start = "factors"
+    strengths: tuple[float, ...] | None = None
+
+    def __call__(self, adapters: Sequence[Adapter]) -> Adapter:
+        """Merge the adapters."""
+        merge = linear_factors if self.start == "factors" else linear_product
+        return merge(adapters, self.strengths)
+
+    def __str__(self) -> str:
+        strengths = "" if self.strengths is None else " " + "/".join(f"{value:g}" for value in self.strengths)
+        return f"{self.start}{strengths}"

@@ -1,0 +1,64 @@
+"""What a run folder holds, as reports read it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from calora.bench.cells import Cell, predictions_file, read_cell, read_predictions
+from calora.errors import CaloraError
+
+_ORDER = ("zero-shot", "adapter", "linear", "linear-tuned", "multi-step")
+
+
+def read_cells(run: Path) -> list[Cell]:
+    """Read all cells of a run, in the order of the demo's table.
+
+    Raises:
+        CaloraError: The folder holds no cells, or one of them is damaged.
+    """
+    cells = [read_cell(path) for path in sorted((run / "cells").glob("*.json"))]
+    if not cells:
+        raise CaloraError(f"{run} holds no cells", "give the folder of a run that got as far as its first result")
+    return sorted(cells, key=_place)
+
+
+def predictions_of(run: Path, cell: Cell) -> list[dict[str, Any]]:
+    """Read a cell's predictions, one mapping per dialogue.
+
+    Raises:
+        CaloraError: They are missing or damaged, or fewer or more than the cell says.
+    """
+    path = run / "cells" / f"{cell.approach}.json"
+    hint = f"remove {path} and run again"
+    try:
+        rows = read_predictions(path)
+    except FileNotFoundError as error:
+        raise CaloraError(f"{predictions_file(path)} is missing", hint) from error
+    except ValueError as error:
+        raise CaloraError(f"{predictions_file(path)} is not JSON lines: {error}", hint) from error
+    if len(rows) != cell.n:
+        raise CaloraError(f"{predictions_file(path)} has {len(rows)} lines, its cell speaks of {cell.n}", hint)
+    return rows
+
+
+def is_own(cell: Cell) -> bool:
+    """Whether a cell is an adapter's own task rather than the composition."""
+    return cell.approach.startswith("own-")
+
+
+def is_control(cell: Cell) -> bool:
+    """Whether a cell is no approach but shows what a measure gives for nothing, or for more than there is."""
+    return cell.title.startswith("control:")
+
+
+def composed(cells: Sequence[Cell]) -> list[Cell]:
+    """The cells of the composition, approaches first and controls last."""
+    return sorted((cell for cell in cells if not is_own(cell)), key=is_control)
+
+
+def _place(cell: Cell) -> tuple[bool, bool, int, int, str]:
+    """Where a cell stands in a table: calibrations and what else there is come behind the approaches known here."""
+    kind, _, task = cell.approach.partition("-") if cell.approach.startswith("adapter-") else (cell.approach, "", "")
+    known = _ORDER.index(kind) if kind in _ORDER else len(_ORDER)
+    tasks = cell.composition.split("+")
+    return is_own(cell), is_control(cell), known, tasks.index(task) if task in tasks else 0, cell.approach

@@ -1,0 +1,146 @@
+"""One self-contained HTML page of a run: nothing in it is fetched from anywhere."""
+
+import json
+import platform
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from calora import __version__
+from calora.bench.cells import Cell
+from calora.errors import CaloraError
+from calora.metrics import bootstrap_interval
+from calora.report.charts import PANEL_HEIGHT, SCATTER_HEIGHT, Mark, bars, panels, scatter
+from calora.report.examples import sample_answers
+from calora.report.folder import composed, is_control, is_own, predictions_of
+from calora.report.table import chance_line, columns, one_line, own_columns
+from calora.storage import write_text
+
+_PACKAGES = ("numpy", "torch", "transformers", "peft", "rouge-score", "sacrebleu", "lingua-language-detector")
+
+
+def write_page(run: Path, settings: dict[str, Any], cells: Sequence[Cell]) -> Path:
+    """Write report.html into a run folder.
+
+    Args:
+        run: The run folder, with the predictions of the cells; what else lies there (merge search, artefacts, times of
+            the steps) is shown as far as it is there.
+        settings: The run's resolved settings.
+        cells: Of the run, in the order of the table.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        CaloraError: There is nothing to show, a file is damaged, or the page cannot be written.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    rows = composed(cells)
+    if not rows:
+        raise CaloraError(f"{run} has no results of its composition", "report a run that got as far as its first cell")
+    own = [cell for cell in cells if is_own(cell)]
+    marks = [_mark(run, cell) for cell in rows]
+    timed = [mark for cell, mark in zip(rows, marks, strict=True) if cell.costs.passes and mark.kind != "control"]
+    environment = Environment(
+        loader=PackageLoader("calora.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("page.html.j2").render(
+        head=rows[0],
+        preset=settings.get("preset"),
+        approaches=rows,
+        columns=columns(rows),
+        caption=chance_line(rows),
+        own=own,
+        own_columns=own_columns(),
+        own_caption=chance_line(own),
+        by_name={cell.approach: cell for cell in rows},
+        is_control=is_control,
+        one_line=one_line,
+        bars=bars(marks, rows[0].chance),
+        scatter=scatter(timed, rows[0].chance) if any(mark.seconds for mark in timed) else None,
+        scatter_height=SCATTER_HEIGHT,
+        panel_height=PANEL_HEIGHT,
+        search=_search(run),
+        training=_training(run),
+        samples=sample_answers(run, rows),
+        settings=json.dumps(settings, indent=2, ensure_ascii=False, default=str),
+        versions=_versions(),
+        backbone_sha256=rows[0].provenance.get("backbone"),
+        steps=_steps(run),
+    )
+    path = run / "report.html"
+    write_text(path, page)
+    return path
+
+
+def _mark(run: Path, cell: Cell) -> Mark:
+    hits = [row["scores"]["retrieval"] for row in predictions_of(run, cell)]
+    kind = "control" if is_control(cell) else "calibrated" if cell.costs.parameters else "approach"
+    low, high = bootstrap_interval(hits)
+    return Mark(cell.title, kind, cell.scores["retrieval"], low, high, cell.costs.seconds)
+
+
+def _search(run: Path) -> dict[str, Any] | None:
+    """What the merge search tried: those that were let to answer first, then by loss."""
+    path = run / "merge-search.json"
+    if not path.exists():
+        return None
+    found = _json(path)
+    tried = [
+        {
+            "start": candidate["merge"]["start"],
+            "strengths": " / ".join(f"{value:g}" for value in candidate["merge"]["strengths"] or ()),
+            "loss": f"{candidate['loss']:.3f}",
+            "retrieval": None if candidate["retrieval"] is None else f"{candidate['retrieval']:.1f}",
+            "chosen": candidate["merge"] == found["chosen"],
+        }
+        for candidate in sorted(found["tried"], key=lambda candidate: candidate["loss"])
+    ]
+    return {
+        "finalists": [candidate for candidate in tried if candidate["retrieval"] is not None],
+        "rest": [candidate for candidate in tried if candidate["retrieval"] is None],
+    }
+
+
+def _training(run: Path) -> list[dict[str, Any]]:
+    """Name and validation panels of each artefact that tells how it was trained."""
+    cards = [*sorted(run.glob("adapters/*/calora.json")), *sorted(run.glob("calibrations/*/calibration.json"))]
+    found = [
+        {
+            "name": f"{'adapter' if path.name == 'calora.json' else 'calibration'} {path.parent.name}",
+            "panels": panels((_json(path).get("training") or {}).get("validation") or []),
+        }
+        for path in cards
+    ]
+    return [artefact for artefact in found if artefact["panels"]]
+
+
+def _steps(run: Path) -> list[tuple[str, str]]:
+    """Name and duration of each step that was done."""
+    records = {path.stem: _json(path) for path in sorted((run / "steps").glob("*.json"))}
+    return [(name, f"{record['seconds']:.1f} s") for name, record in records.items() if "seconds" in record]
+
+
+def _versions() -> list[tuple[str, str]]:
+    """Of what is installed where the page is written."""
+    found = [("calora", __version__), ("Python", platform.python_version())]
+    for package in _PACKAGES:
+        try:
+            found.append((package, version(package)))
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CaloraError(f"{path} is not JSON: {error}", "remove it and run again") from error
+    return found

@@ -1,0 +1,142 @@
+"""Files written whole or not at all, digests, and the JSON cards that stand beside tensors."""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ValidationError
+
+from calora.errors import CaloraError
+
+Card = TypeVar("Card", bound=BaseModel)
+Array = NDArray[np.float32]
+
+
+@contextmanager
+def writing_folder(path: Path) -> Iterator[Path]:
+    """Give a temporary folder that becomes `path` when the block ends well, and is removed when it does not.
+
+    Raises:
+        CaloraError: The disk is full, or the place may not be written.
+    """
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+        temporary.chmod(0o755)
+        yield temporary
+        if path.exists():
+            old = Path(tempfile.mkdtemp(prefix=f".{path.name}-old-", dir=path.parent)) / path.name
+            os.replace(path, old)
+            os.replace(temporary, path)
+            shutil.rmtree(old.parent)
+        else:
+            os.replace(temporary, path)
+    except OSError as error:
+        raise _os_problem(error, path) from error
+    finally:
+        if temporary is not None and temporary.exists():
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all.
+
+    Raises:
+        CaloraError: The disk is full, or the place may not be written.
+    """
+    temporary: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise _os_problem(error, path) from error
+    finally:
+        if temporary is not None and os.path.exists(temporary):
+            os.unlink(temporary)
+
+
+def _os_problem(error: OSError, path: Path) -> CaloraError:
+    reason = {
+        errno.ENOSPC: "the disk is full",
+        errno.EACCES: "no write permission",
+        errno.EPERM: "no write permission",
+        errno.EROFS: "the file system is read-only",
+        errno.ENOTDIR: "a part of the path is a file, not a folder",
+        errno.EEXIST: "a part of the path is a file, not a folder",
+    }.get(error.errno or 0, str(error))
+    return CaloraError(f"cannot write {path}: {reason}", "free some space or choose another place; nothing was left there")
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fingerprint(value: object) -> str:
+    """A short digest of anything JSON can hold; equal values give equal digests on every machine."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def read_card(path: Path, model: type[Card]) -> Card:
+    """Read a JSON file into a pydantic model.
+
+    Raises:
+        CaloraError: The file is missing, is not JSON, or has unknown, missing or wrong keys.
+    """
+    try:
+        return model.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CaloraError(f"{path} is missing", f"expected a {model.__name__} in JSON there") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise CaloraError(f"{path}: {where}: {first['msg']}", f"expected a {model.__name__} in JSON") from error
+
+
+def read_tensors(path: Path) -> dict[str, Array]:
+    """Read a safetensors file, every tensor as float32.
+
+    Raises:
+        CaloraError: The file is missing, truncated or corrupt, or holds a value that is not finite.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        tensors = load_file(path)
+    except FileNotFoundError as error:
+        raise CaloraError(f"{path} is missing", "an adapter or calibration folder holds a JSON file and its tensors") from error
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CaloraError(f"{path} is not a whole safetensors file: {error}", "copy or make the file again") from error
+    result = {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
+    for name, tensor in result.items():
+        if not np.isfinite(tensor).all():
+            raise CaloraError(f"{path}: tensor {name} holds NaN or infinite values", "train the artefact again")
+    return result
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Array], dtype: str = "float32") -> None:
+    """Write a safetensors file in `float32`, `float16` or `bfloat16`."""
+    from safetensors.numpy import save_file
+
+    kind = np.dtype(ml_dtypes.bfloat16) if dtype == "bfloat16" else np.dtype(dtype)
+    save_file(
+        {name: np.ascontiguousarray(tensor.astype(kind)) for name, tensor in tensors.items()}, path, {"format": "pt"}
+    )

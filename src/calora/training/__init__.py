@@ -1,0 +1,1 @@
+"""Training of adapters and calibrations through transformers' Trainer."""

@@ -1,0 +1,110 @@
+"""Train a single-task adapter: peft's LoRA on every linear module, the same first A in every adapter."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from calora.adapter import Adapter, AdapterCard, Factors
+from calora.backbone import Backbone
+from calora.tasks import Composition
+from calora.training.data import EncodedExamples, ExamplesOf
+from calora.training.loop import Judge, Learner, TrainingSettings, train
+
+RANK, ALPHA, DROPOUT = 32, 16, 0.05
+A_SEED = 0
+
+
+def train_adapter(
+    backbone: Backbone,
+    composition: Composition,
+    train_examples: ExamplesOf,
+    validation_examples: ExamplesOf,
+    settings: TrainingSettings,
+    work: Path,
+    *,
+    rank: int = RANK,
+    alpha: float = ALPHA,
+    judge: Judge | None = None,
+) -> Adapter:
+    """Train a LoRA on one task, or on a whole composition (a joint expert).
+
+    Args:
+        backbone: Its weights stay as they are, to the bit.
+        composition: Gives the prompt.
+        train_examples: Epoch to examples.
+        validation_examples: Epoch to examples; only epoch 0 is asked for.
+        settings: Learning rate, epochs and the like; the paper's rate is 5e-5.
+        work: Folder for checkpoints.
+        rank: r of the paper, 32.
+        alpha: The paper's 16: the update is alpha / r times B A.
+        judge: Chooses the epoch; validation loss if None.
+    """
+    from peft import LoraConfig, inject_adapter_in_model
+    from peft.helpers import disable_input_dtype_casting
+    from peft.tuners.lora import LoraLayer
+
+    prompt = backbone.prompt(composition)
+    config = LoraConfig(
+        r=rank, lora_alpha=alpha, lora_dropout=DROPOUT, target_modules=list(backbone.targets), bias="none"
+    )
+    model: Any = backbone.model
+    targets = list(backbone.targets)
+    with torch.random.fork_rng():
+        torch.manual_seed(A_SEED)
+        inject_adapter_in_model(config, model)
+    try:
+        layers = {name: model.get_submodule(name) for name in targets}
+        parameters: dict[str, torch.nn.Parameter] = {}
+        for name, layer in layers.items():
+            assert isinstance(layer, LoraLayer)
+            for half, modules in (("A", layer.lora_A), ("B", layer.lora_B)):
+                modules["default"].weight.data = modules["default"].weight.data.float()
+                parameters[f"{name}.{half}"] = modules["default"].weight
+        learner = Learner(backbone, parameters, autocast=model.dtype == torch.bfloat16)
+        _follow_mode(learner, layers)
+        with disable_input_dtype_casting(model):
+            summary = train(
+                learner,
+                EncodedExamples(backbone, prompt, train_examples),
+                EncodedExamples(backbone, prompt, validation_examples),
+                settings,
+                work,
+                f"adapter {composition}",
+                judge,
+            )
+        scale = alpha / rank
+        values = {name: value.cpu().numpy() for name, value in learner.values().items()}
+        factors = {name: Factors(values[f"{name}.A"], scale * values[f"{name}.B"]) for name in targets}
+    finally:
+        _remove(model, targets)
+    card = AdapterCard(
+        name=str(composition), backbone=backbone.name, backbone_sha256=backbone.sha256, prompt=prompt, training=summary
+    )
+    return Adapter(factors, card)
+
+
+def _follow_mode(learner: Learner, layers: dict[str, Any]) -> None:
+    """Let LoRA's dropout follow the learner's training mode; the backbone itself stays in evaluation mode."""
+    plain = learner.train
+
+    def set_mode(mode: bool = True) -> Learner:
+        for layer in layers.values():
+            layer.lora_dropout.train(mode)
+        plain(mode)
+        return learner
+
+    learner.train = set_mode  # type: ignore[method-assign]
+    set_mode(False)
+
+
+def _remove(model: Any, targets: list[str]) -> None:
+    """Put the backbone's own linear modules back where peft wrapped them."""
+    for name in targets:
+        parent, _, child = name.rpartition(".")
+        holder = model.get_submodule(parent)
+        layer = getattr(holder, child)
+        setattr(holder, child, getattr(layer, "base_layer", layer))
+    if hasattr(model, "peft_config"):
+        del model.peft_config
+    model.requires_grad_(False)

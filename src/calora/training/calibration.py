@@ -1,0 +1,104 @@
+"""Train a calibration: the merge and the backbone frozen, a few shared parameters learnt."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from calora import __version__
+from calora.adapter import Adapter, Factors
+from calora.attach import Update, hooked, low_rank
+from calora.backbone import Backbone
+from calora.calibration import Calibration, CalibrationCard, fresh_tensors, site_of
+from calora.training.data import EncodedExamples, ExamplesOf
+from calora.training.loop import Judge, Learner, TrainingSettings, train
+
+
+def train_calibration(
+    backbone: Backbone,
+    merged: Adapter,
+    card: CalibrationCard,
+    train_examples: ExamplesOf,
+    validation_examples: ExamplesOf,
+    settings: TrainingSettings,
+    work: Path,
+    *,
+    judge: Judge | None = None,
+) -> Calibration:
+    """Learn a calibration of a merge on composed examples.
+
+    Args:
+        backbone: Its weights stay as they are, to the bit.
+        merged: The merge that the card describes.
+        card: Kind, rank, sharing, composition and prompt.
+        train_examples: Epoch to composed examples.
+        validation_examples: Epoch to composed examples; only epoch 0 is asked for.
+        settings: Learning rate, epochs and the like; the paper's rate is 5e-4.
+        work: Folder for checkpoints.
+        judge: Called with the values of an epoch in place; chooses the epoch. Validation loss if None.
+    """
+    assert card.prompt is not None
+    backbone.check_adapter(merged)
+    device = backbone.model.device
+    parameters = {
+        name: nn.Parameter(torch.from_numpy(value).to(device))
+        for name, value in fresh_tensors(card, merged, settings.seed).items()
+    }
+    learner = Learner(backbone, parameters)
+    with hooked(backbone, calibrated_updates(backbone, merged, card, parameters)):
+        summary = train(
+            learner,
+            EncodedExamples(backbone, card.prompt, train_examples),
+            EncodedExamples(backbone, card.prompt, validation_examples),
+            settings,
+            work,
+            f"calibration {card.composition} {card.kind}",
+            judge,
+        )
+    tensors = {name: value.cpu().numpy().astype(np.float32) for name, value in learner.values().items()}
+    return Calibration(card.model_copy(update={"training": summary, "calora_version": __version__}), tensors)
+
+
+def calibrated_updates(
+    backbone: Backbone, merged: Adapter, card: CalibrationCard, parameters: dict[str, nn.Parameter]
+) -> dict[str, Update]:
+    """The calibrated forward pass of each module, as formulas say it and not as `fold` writes it.
+
+    Column bias: y + p (1 . x). Row scale: p * (B A x). Output bias: y + p. Low rank: y + P2 P1 x.
+    """
+    return {
+        module: _update(backbone, factors, card, site_of(module, card.shared), parameters)
+        for module, factors in merged.modules.items()
+    }
+
+
+def _update(
+    backbone: Backbone, factors: Factors, card: CalibrationCard, site: str, parameters: dict[str, nn.Parameter]
+) -> Update:
+    dtype, device = backbone.model.dtype, backbone.model.device
+    a = torch.from_numpy(factors.a).to(device, dtype)
+    b = torch.from_numpy(factors.b).to(device, dtype)
+
+    def value(name: str) -> torch.Tensor:
+        return parameters[f"{site}.{name}"].to(dtype)
+
+    def column_bias(x: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+        total = x.sum(dim=-1, keepdim=True)
+        return low_rank(x, out, a, b) + total * value("p")
+
+    def row_scale(x: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+        return low_rank(x, out, a, value("p").unsqueeze(1) * b)
+
+    def output_bias(x: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+        return low_rank(x, out, a, b) + value("p")
+
+    def low_rank_kind(x: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+        return low_rank(x, out, torch.cat([a, value("p1")]), torch.cat([b, value("p2")], dim=1))
+
+    return {
+        "column-bias": column_bias,
+        "row-scale": row_scale,
+        "output-bias": output_bias,
+        "low-rank": low_rank_kind,
+    }[card.kind]

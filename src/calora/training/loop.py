@@ -1,0 +1,228 @@
+"""The training loop that adapters and calibrations share: transformers' Trainer over the learnt parameters alone."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import nn
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import get_last_checkpoint
+
+from calora.backbone import Backbone
+from calora.training.data import EncodedExamples, GroupedSampler, collate
+from calora.training.loss import completion_loss
+
+Judge = Callable[[], float]
+
+
+class TrainingSettings(BaseModel):
+    """What a training run depends on beside its data.
+
+    Args:
+        learning_rate: The highest, after the warm-up.
+        epochs: At most; it stops earlier when validation loss does.
+        batch_size: Examples a step.
+        patience: Epochs without a lower validation loss before it stops.
+        warmup: Share of all steps.
+        weight_decay: Of AdamW; 0 is Adam.
+        seed: Of the order, the names, the dropout and the initial values.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    learning_rate: float
+    epochs: int = 3
+    batch_size: int = 8
+    patience: int = 1
+    warmup: float = 0.05
+    weight_decay: float = 0.0
+    seed: int = 0
+
+
+class Learner(nn.Module):
+    """The learnt parameters, and the loss of the backbone that they act on.
+
+    The backbone is no submodule: checkpoints hold what is learnt and nothing else.
+
+    Args:
+        backbone: Frozen; the parameters act on it through hooks or injected layers.
+        parameters: Name to parameter.
+        autocast: Whether the learnt matrices are multiplied in the backbone's precision by autocast.
+    """
+
+    def __init__(self, backbone: Backbone, parameters: dict[str, nn.Parameter], autocast: bool = False) -> None:
+        super().__init__()
+        self.learnt = nn.ParameterDict({name.replace(".", "|"): value for name, value in parameters.items()})
+        object.__setattr__(self, "backbone", backbone)
+        self.autocast = autocast
+        self.tokens = 0
+
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, labels: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Mean loss over the completions of a batch, arguments all [batch, length]."""
+        model = self.backbone.model
+        if self.training:
+            self.tokens += int(attention_mask.sum())
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=self.autocast):
+            return {"loss": completion_loss(model, input_ids, attention_mask, labels)}
+
+    def values(self) -> dict[str, torch.Tensor]:
+        """The learnt tensors by name, detached, in float32."""
+        return {name.replace("|", "."): value.detach().float() for name, value in self.learnt.items()}
+
+
+class _Trainer(Trainer):
+    """Adds to Trainer: an order that survives a restart, and a validation score that may be more than loss."""
+
+    judge: Judge | None = None
+    settings: TrainingSettings
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> GroupedSampler:
+        return GroupedSampler(self.train_dataset, self.settings.batch_size, self.settings.seed)  # type: ignore[arg-type]
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Add `eval_score`, by which the best epoch is chosen: the judge's figure (loss breaks ties), or the loss."""
+        metrics: dict[str, float] = super().evaluate(*args, **kwargs)
+        score = -metrics["eval_loss"]
+        if self.judge is not None:
+            metrics["eval_judge"] = self.judge()
+            score = metrics["eval_judge"] + 1e-3 * score
+        metrics["eval_score"] = score
+        self.log({"eval_score": score, **{key: metrics[key] for key in ("eval_judge",) if key in metrics}})
+        return metrics
+
+
+class _Follow(TrainerCallback):
+    """A progress bar with loss, tokens/s and time left; stops when validation loss no longer falls."""
+
+    def __init__(self, learner: Learner, title: str, patience: int) -> None:
+        self.learner = learner
+        self.title = title
+        self.patience = patience
+        self.bar = Progress(
+            TextColumn("{task.description:<34}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[notes]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        self.task: TaskID | None = None
+        self.loss = float("nan")
+        self.best = ""
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.task = self.bar.add_task(self.title, total=state.max_steps, completed=state.global_step, notes="")
+        self.begin, self.counted = time.monotonic(), self.learner.tokens
+        self.bar.start()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        speed = (self.learner.tokens - self.counted) / max(1e-9, time.monotonic() - self.begin)
+        notes = f"loss {self.loss:5.3f}{self.best}  {speed:5.0f} tokens/s"
+        if self.task is not None:
+            self.bar.update(self.task, completed=state.global_step, notes=notes)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.loss = (logs or {}).get("loss", self.loss)
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        losses = [entry["eval_loss"] for entry in state.log_history if "eval_loss" in entry]
+        self.best = f"  validation {min(losses):5.3f}"
+        if len(losses) - 1 - losses.index(min(losses)) >= self.patience:
+            control.should_training_stop = True
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self.bar.stop()
+
+
+def train(
+    learner: Learner,
+    train_data: EncodedExamples,
+    validation_data: EncodedExamples,
+    settings: TrainingSettings,
+    work: Path,
+    title: str,
+    judge: Judge | None = None,
+) -> dict[str, Any]:
+    """Train the learner's parameters; they end at the best epoch's values.
+
+    Args:
+        learner: What to train.
+        train_data: Training examples.
+        validation_data: Examples that choose the epoch and the end.
+        settings: Learning rate, epochs and the like.
+        work: Folder for checkpoints; training goes on from the last one there. Removed at the end.
+        title: Shown at the bar.
+        judge: The validation figure that chooses the epoch, higher is better; minus the loss if None.
+
+    Returns:
+        A summary for the card: settings, steps, epochs, tokens and the validation figures of each epoch.
+    """
+    arguments = TrainingArguments(
+        output_dir=str(work),
+        learning_rate=settings.learning_rate,
+        num_train_epochs=settings.epochs,
+        per_device_train_batch_size=settings.batch_size,
+        per_device_eval_batch_size=2 * settings.batch_size,
+        warmup_steps=settings.warmup,
+        weight_decay=settings.weight_decay,
+        lr_scheduler_type="linear",
+        max_grad_norm=1.0,
+        seed=settings.seed,
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        save_total_limit=2,
+        load_best_model_at_end=True,
+        metric_for_best_model="score",
+        greater_is_better=True,
+        logging_steps=5,
+        prediction_loss_only=True,
+        remove_unused_columns=False,
+        disable_tqdm=True,
+        report_to="none",
+        label_names=["labels"],
+        use_cpu=not torch.cuda.is_available(),
+        dataloader_pin_memory=False,
+    )
+    trainer = _Trainer(
+        model=learner,
+        args=arguments,
+        train_dataset=train_data,
+        eval_dataset=validation_data,
+        data_collator=partial(collate, int(learner.backbone.tokenizer.pad_token_id)),
+        callbacks=[_Follow(learner, title, settings.patience)],
+    )
+    trainer.judge = judge
+    trainer.settings = settings
+    for callback in ("PrinterCallback", "ProgressCallback"):
+        for present in list(trainer.callback_handler.callbacks):
+            if type(present).__name__ == callback:
+                trainer.remove_callback(type(present))
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(work)) if work.is_dir() else None)
+    history = [entry for entry in trainer.state.log_history if "eval_loss" in entry or "eval_judge" in entry]
+    summary = {
+        "settings": settings.model_dump(),
+        "examples": len(train_data),
+        "steps": trainer.state.global_step,
+        "best_step": trainer.state.best_global_step,
+        "validation": json.loads(json.dumps(history)),
+    }
+    shutil.rmtree(work, ignore_errors=True)
+    return summary

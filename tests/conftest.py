@@ -1,0 +1,156 @@
+"""Tiny backbones of four architectures, made in seconds, and adapters with updates large enough to see."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import copy
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from calora.adapter import Adapter, AdapterCard, Factors
+from calora.backbone import Backbone
+
+ARTS = Path(__file__).parents[1] / "src/calora/data/everyday/arts.jsonl"
+ARCHITECTURES = ("llama", "qwen2", "stablelm", "gemma3")
+KINDS_OF_MODULE = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+SIZES = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "initializer_range": 0.2,
+}
+TEXT = "Ann: Could you call me about the concert tonight?\nBob: Of course, I will do it after work."
+
+
+def make_tokenizer() -> Any:
+    """A byte-level BPE trained on shipped dialogues; it puts <s> in front, as Llama's does."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer: Any = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer: Any = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=["<pad>", "<s>", "</s>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(ARTS.read_text(encoding="utf-8").splitlines()[:8], trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
+
+
+def make_config(architecture: str, vocabulary: int) -> Any:
+    """A config of two layers, each architecture with what sets it apart."""
+    from transformers import Gemma3TextConfig, LlamaConfig, Qwen2Config, StableLmConfig
+
+    sizes = SIZES | {"vocab_size": vocabulary, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    if architecture == "llama":
+        return LlamaConfig(**sizes)
+    if architecture == "qwen2":
+        return Qwen2Config(**(sizes | {"vocab_size": vocabulary + 8}))  # more rows than tokens, as the real one has
+    if architecture == "stablelm":
+        return StableLmConfig(**sizes)
+    layers = ["sliding_attention", "full_attention"]
+    return Gemma3TextConfig(**sizes, head_dim=16, query_pre_attn_scalar=16, sliding_window=16, layer_types=layers)
+
+
+@pytest.fixture(scope="session")
+def backbones(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Backbone]:
+    """One tiny float32 backbone an architecture, loaded from folders of their names."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    torch.set_num_threads(1)
+    tokenizer = make_tokenizer()
+    place = tmp_path_factory.mktemp("backbones")
+    for seed, architecture in enumerate(ARCHITECTURES):
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(make_config(architecture, len(tokenizer)))
+        model.save_pretrained(place / architecture)
+        tokenizer.save_pretrained(place / architecture)
+    return {architecture: Backbone.load(str(place / architecture), torch.float32) for architecture in ARCHITECTURES}
+
+
+@pytest.fixture(params=ARCHITECTURES)
+def backbone(request: pytest.FixtureRequest, backbones: dict[str, Backbone]) -> Backbone:
+    """Each of the four tiny backbones."""
+    return backbones[request.param]
+
+
+@pytest.fixture
+def llama(backbones: dict[str, Backbone]) -> Backbone:
+    """The tiny Llama."""
+    return backbones["llama"]
+
+
+@pytest.fixture(scope="session")
+def rows() -> list[dict[str, Any]]:
+    """The shipped arts dialogues."""
+    return [json.loads(line) for line in ARTS.read_text(encoding="utf-8").splitlines()]
+
+
+def random_adapter(
+    shapes: Backbone | dict[str, tuple[int, int]], seed: int = 0, rank: int = 3, name: str | None = None
+) -> Adapter:
+    """An adapter whose updates are about as large as the weights, so that no test passes for want of effect."""
+    random = np.random.default_rng(seed)
+
+    def matrix(*shape: int) -> Any:
+        return random.normal(0, 0.25, shape).astype(np.float32)
+
+    targets = shapes.targets if isinstance(shapes, Backbone) else shapes
+    modules = {module: Factors(matrix(rank, inside), matrix(out, rank)) for module, (out, inside) in targets.items()}
+    if name is None:
+        return Adapter(modules)
+    sha256 = shapes.sha256 if isinstance(shapes, Backbone) else "0" * 64
+    return Adapter(modules, AdapterCard(name=name, backbone="tiny", backbone_sha256=sha256))
+
+
+def logits(model: Any, tokenizer: Any, text: str = TEXT) -> Any:
+    """Logits of a text as a numpy array."""
+    import torch
+
+    with torch.inference_mode():
+        return model(**tokenizer(text, return_tensors="pt")).logits.float().numpy()
+
+
+def peft_logits(backbone: Backbone, folder: Path) -> Any:
+    """Logits of PEFT's own model with an adapter's folder."""
+    from peft import PeftModel
+
+    model = PeftModel.from_pretrained(copy.deepcopy(backbone.model), str(folder)).eval()
+    return logits(model, backbone.tokenizer)
+
+
+def adapter_logits(backbone: Backbone, adapter: Adapter | None) -> Any:
+    """Logits of our own forward pass with an adapter beside the weights."""
+    from calora.attach import attached
+
+    with attached(backbone, adapter):
+        return logits(backbone.model, backbone.tokenizer)
+
+
+def assert_same_updates(found: Adapter, expected: Adapter, modules: Sequence[str] | None = None) -> None:
+    """Equal modules and equal updates, whatever the factors."""
+    assert set(found.modules) == set(expected.modules)
+    for module in modules or list(expected.modules):
+        np.testing.assert_allclose(
+            found.modules[module].update(), expected.modules[module].update(), rtol=1e-5, atol=1e-5
+        )
+
+
+def assert_near(found: Any, expected: Any) -> None:
+    """Equal within 1e-5 of the largest value: the order of float32 sums may differ."""
+    assert np.abs(found - expected).max() <= 1e-5 * max(1.0, np.abs(expected).max())

@@ -1,0 +1,93 @@
+from itertools import product
+
+import numpy as np
+import pytest
+
+from calora.metrics import bootstrap_interval, paired_difference, smallest_detectable
+
+
+@pytest.mark.parametrize("level", [0.95, 0.5])
+def test_bootstrap_covers_the_true_mean_as_often_as_it_says(level: float) -> None:
+    rng = np.random.default_rng(1)
+    intervals = [
+        bootstrap_interval(rng.normal(3.0, 2.0, size=50), seed=run, resamples=400, level=level) for run in range(500)
+    ]
+    # Two standard errors of 500 runs, and a little for the bootstrap's own narrowness at n = 50.
+    assert np.mean([low <= 3.0 <= high for low, high in intervals]) == pytest.approx(level, abs=0.05)
+
+
+def test_bootstrap_is_near_the_normal_interval_and_repeatable() -> None:
+    values = np.random.default_rng(2).normal(size=200)
+    low, high = bootstrap_interval(values)
+    half = 1.96 * values.std() / np.sqrt(200)
+    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.02)
+    assert (low, high) == bootstrap_interval(values)
+    assert (low, high) != bootstrap_interval(values, seed=1)
+
+
+def test_seeds_are_averaged_and_dialogues_resampled() -> None:
+    table = np.random.default_rng(3).normal(size=(3, 40))
+    assert bootstrap_interval(table) == bootstrap_interval(table.mean(axis=0))
+    # Seeds that differ much but alike on all dialogues leave nothing to resample.
+    assert bootstrap_interval([[0.0] * 5, [100.0] * 5]) == (50.0, 50.0)
+    assert paired_difference(table, table.mean(axis=0)).mean == pytest.approx(0)
+
+
+def test_equal_inputs_do_not_differ() -> None:
+    found = paired_difference([1.0, 5.0, 2.0], [1.0, 5.0, 2.0])
+    assert (found.mean, found.low, found.high, found.p) == (0.0, 0.0, 0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    "differences",
+    [
+        [1.0, 2.0, 3.0, 4.0, 5.0, -1.0, 2.0, 3.0],
+        [0.1, 0.1, 0.1, -0.1, 0.1, 0.1],
+        [100.0, 0.0, 0.0, 100.0, -100.0, 100.0],
+    ],
+)
+def test_p_is_that_of_all_sign_flips(differences: list[float]) -> None:
+    # In whole numbers, so that ties are ties.
+    whole = [round(10 * value) for value in differences]
+    flips = product(*([value, -value] for value in whole))
+    sums = [abs(sum(flip)) for flip in flips]
+    exact = sum(value >= abs(sum(whole)) for value in sums) / len(sums)
+    # The standard error of 10 000 flips is at most 0.005.
+    assert paired_difference(differences, [0.0] * len(whole)).p == pytest.approx(exact, abs=0.02)
+
+
+def test_the_difference_is_first_minus_second_and_p_two_sided() -> None:
+    rng = np.random.default_rng(4)
+    base = rng.normal(size=60)
+    better = base + 0.5 + 0.1 * rng.normal(size=60)
+    found, reverse = paired_difference(better, base), paired_difference(base, better)
+    assert 0.4 < found.low < found.mean < found.high < 0.6
+    assert reverse.mean == -found.mean
+    assert found.p == reverse.p == pytest.approx(1 / 10_001)
+
+
+def test_p_is_below_five_percent_in_five_percent_of_null_cases() -> None:
+    rng = np.random.default_rng(5)
+    runs = [
+        paired_difference(rng.normal(size=20), rng.normal(size=20), seed=run, resamples=400).p for run in range(500)
+    ]
+    assert np.mean([p <= 0.05 for p in runs]) == pytest.approx(0.05, abs=0.03)
+
+
+def test_smallest_detectable_by_hand_and_by_power() -> None:
+    assert smallest_detectable([1.0, 3.0], [0.0, 0.0]) == pytest.approx(2.8)
+    noise = np.random.default_rng(6).normal(size=(2000, 50))
+    effect = smallest_detectable(noise[0] / noise[0].std(ddof=1), np.zeros(50))
+    tests = (noise + effect).mean(axis=1) * np.sqrt(50)
+    assert np.mean(np.abs(tests) > 1.96) == pytest.approx(0.8, abs=0.03)
+
+
+def test_bad_values_are_refused() -> None:
+    with pytest.raises(ValueError, match="shape"):
+        bootstrap_interval([])
+    with pytest.raises(ValueError, match="finite"):
+        bootstrap_interval([1.0, float("nan")])
+    with pytest.raises(ValueError, match="2 dialogues"):
+        paired_difference([1.0, 2.0], [1.0])
+    with pytest.raises(ValueError, match="two dialogues"):
+        smallest_detectable([1.0], [0.0])
