@@ -1,0 +1,19 @@
+"""Records of dialogues with references for every task, and the examples made from them."""
+
+from calora.corpus.everyday import load_everyday
+from calora.corpus.examples import Example, make_examples
+from calora.corpus.names import draw_names
+from calora.corpus.pairs import read_pairs, write_pairs
+from calora.corpus.records import Record, Split, read_records
+
+__all__ = [
+    "Example",
+    "Record",
+    "Split",
+    "draw_names",
+    "load_everyday",
+    "make_examples",
+    "read_pairs",
+    "read_records",
+    "write_pairs",
+]

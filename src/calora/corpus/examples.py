@@ -1,0 +1,78 @@
+"""Examples: a text and what should come of it, made from records for any task or composition."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from calora.corpus.names import draw_names
+from calora.corpus.records import Record
+from calora.errors import CaloraError
+from calora.tasks import Composition
+
+
+@dataclass(frozen=True)
+class Example:
+    """What the model reads and what it should write.
+
+    Args:
+        id: Of the record; `ID/summary` or `ID/reply` where the text is one of its references.
+        domain: Of the record.
+        text: A dialogue, one line a turn, or a sentence.
+        target: The reference.
+        names: Of the two speakers.
+    """
+
+    id: str
+    domain: str
+    text: str
+    target: str
+    names: tuple[str, ...]
+
+
+def make_examples(
+    records: Sequence[Record],
+    composition: Composition,
+    *,
+    seed: int,
+    epoch: int = 0,
+    fields: tuple[str, ...] | None = None,
+) -> list[Example]:
+    """Examples of a composition.
+
+    With a primary task the text is the dialogue, one example a record. Without one it is the English summary and
+    the English reply, two examples a record, or those of `fields`.
+
+    Args:
+        records: In the order wanted.
+        composition: Tasks; their references must be in the records.
+        seed: Of the names.
+        epoch: Other names in each.
+        fields: `("summary",)` or `("reply",)` to take only these texts, for secondary tasks alone.
+
+    Raises:
+        CaloraError: The records have no references for the composition.
+    """
+    key = "_".join(task.name for task in composition.secondary) or "en"
+    examples = []
+    for record in records:
+        names = draw_names(record, seed, epoch)
+        pair = (names["A"], names["B"])
+        if composition.primary is not None:
+            dialogue = "\n".join(f"{names[speaker]}: {text}" for speaker, text in record.dialogue)
+            sources = [(record.id, dialogue, composition.primary.name)]
+        else:
+            sources = [
+                (f"{record.id}/{field}", getattr(record, field)["en"], field) for field in fields or ("summary", "reply")
+            ]
+        for name, text, field in sources:
+            references: dict[str, str] = getattr(record, field)
+            if key not in references:
+                raise CaloraError(
+                    f"{record.id} has no {field} reference for {composition}",
+                    f"{field} references: {', '.join(sorted(references))}",
+                )
+            examples.append(Example(name, record.domain, _filled(text, names), _filled(references[key], names), pair))
+    return examples
+
+
+def _filled(text: str, names: dict[str, str]) -> str:
+    return text.replace("{A}", names["A"]).replace("{B}", names["B"])

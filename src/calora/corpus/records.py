@@ -1,0 +1,110 @@
+"""Records of the Everyday format: a dialogue with placeholders for names, and references for each task."""
+
+import json
+import re
+from pathlib import Path
+from typing import Literal, Self, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from calora.errors import CaloraError
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+Speaker = Literal["A", "B"]
+
+_PLAIN = frozenset({"en", "es", "fr", "de", "professional", "casual", "humorous", "narrative"})
+_KEYS = {"summary": _PLAIN | {"professional_es", "casual_fr", "humorous_de"}, "reply": _PLAIN}
+_TURNS = (4, 9)
+
+
+class Record(BaseModel):
+    """One dialogue with its references; names are the placeholders {A} and {B} everywhere.
+
+    Args:
+        id: DOMAIN-NNN.
+        split: Fixed.
+        topic: Two to six words.
+        genders: Of A and of B.
+        dialogue: (speaker, text) in turn.
+        summary: Reference by key: `en`, a language, a tone, or a tone and a language.
+        reply: Likewise, the turn that follows.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str
+    split: Split
+    topic: str
+    genders: dict[Speaker, Literal["f", "m"]]
+    dialogue: tuple[tuple[Speaker, str], ...]
+    summary: dict[str, str]
+    reply: dict[str, str]
+
+    @property
+    def domain(self) -> str:
+        """The part of the id before the number."""
+        return self.id.partition("-")[0]
+
+    @property
+    def texts(self) -> list[str]:
+        """Every turn and every reference."""
+        return [*(text for _, text in self.dialogue), *self.summary.values(), *self.reply.values()]
+
+    @model_validator(mode="after")
+    def _follows_the_format(self) -> Self:
+        if not re.fullmatch(r"[a-z]+-\d{3}", self.id):
+            raise ValueError(f"id {self.id!r}: expected DOMAIN-NNN")
+        if set(self.genders) != {"A", "B"}:
+            raise ValueError("genders: expected one for A and one for B")
+        if not _TURNS[0] <= len(self.dialogue) <= _TURNS[1]:
+            raise ValueError(f"dialogue: {len(self.dialogue)} turns, expected {_TURNS[0]} to {_TURNS[1]}")
+        speakers = [speaker for speaker, _ in self.dialogue]
+        if any(one == other for one, other in zip(speakers, speakers[1:], strict=False)):
+            raise ValueError("dialogue: the speakers must alternate")
+        for field, expected in _KEYS.items():
+            found = set(getattr(self, field))
+            if found != expected:
+                odd = ", ".join(sorted(found ^ expected))
+                raise ValueError(f"{field}: missing or extra references: {odd}")
+        for text in self.texts:
+            if not text.strip():
+                raise ValueError("an empty text")
+            if re.search(r"\{(?![AB]\})", text):
+                raise ValueError(f"a placeholder other than {{A}} and {{B}} in {text!r}")
+        return self
+
+
+def read_records(path: str | Path) -> list[Record]:
+    """Read a JSON Lines file of records.
+
+    Raises:
+        CaloraError: Names the file, the line and what is wrong with it.
+    """
+    path = Path(path)
+    records: list[Record] = []
+    seen: dict[str, int] = {}
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CaloraError(f"{path} cannot be read: {error}", "expected a UTF-8 file of JSON lines") from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            record = Record.model_validate(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise CaloraError(f"{path}:{number}: not JSON: {error}", "expected one record a line") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise CaloraError(
+                f"{path}:{number}: {where + ': ' if where else ''}{first['msg']}", "see the Everyday format's data card"
+            ) from error
+        if record.id in seen:
+            raise CaloraError(f"{path}:{number}: id {record.id} is also on line {seen[record.id]}", "ids are unique")
+        seen[record.id] = number
+        records.append(record)
+    if not records:
+        raise CaloraError(f"{path} holds no records", "expected one JSON record a line")
+    return records
