@@ -121,7 +121,9 @@ def test_adapters_that_peft_wrote_have_their_scale_folded(
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(0)
-    config = LoraConfig(target_modules=["q_proj", "v_proj", "up_proj", "down_proj"], init_lora_weights=False, **settings)
+    config = LoraConfig(
+        target_modules=["q_proj", "v_proj", "up_proj", "down_proj"], init_lora_weights=False, **settings
+    )
     model = get_peft_model(copy.deepcopy(llama.model), config).eval()
     model.save_pretrained(str(tmp_path))
     found = read_adapter(tmp_path)
@@ -176,7 +178,7 @@ def test_halves_of_two_ranks_are_refused(folder: Path) -> None:
 
 def test_a_tensor_that_is_no_lora_is_named(folder: Path) -> None:
     change_tensors(folder, **{"model.layers.0.self_attn.q_proj.lora_magnitude_vector": np.ones(6, np.float32)})
-    with pytest.raises(CaloraError, match="unexpected tensor .*lora_magnitude_vector"):
+    with pytest.raises(CaloraError, match=r"unexpected tensor .*lora_magnitude_vector"):
         read_adapter(folder)
 
 
@@ -195,7 +197,9 @@ def test_a_missing_file_is_named(folder: Path, name: str) -> None:
         read_adapter(folder)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"peft_type": "LORA"}', '{"peft_type": "LORA", "lora_alpha": "2"}', "\udcff"])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", '{"peft_type": "LORA"}', '{"peft_type": "LORA", "lora_alpha": "2"}', "\udcff"]
+)
 def test_a_config_that_is_none_is_refused_by_name(folder: Path, text: str) -> None:
     (folder / "adapter_config.json").write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(CaloraError, match=str(folder)):

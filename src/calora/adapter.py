@@ -172,7 +172,7 @@ def read_adapter(folder: str | Path) -> Adapter:
     folder = Path(folder)
     config_file = folder / "adapter_config.json"
     try:
-        config = json.loads(config_file.read_text(encoding="utf-8"))
+        config: dict[str, Any] = json.loads(config_file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise CaloraError(
             f"{config_file} is missing", "expected a folder with adapter_config.json and adapter_model.safetensors"
@@ -215,7 +215,7 @@ def write_adapter(adapter: Adapter, folder: str | Path, dtype: str = "bfloat16")
         CaloraError: The place cannot be written.
     """
     rank = adapter.rank
-    config = {
+    config: dict[str, Any] = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": adapter.card.backbone if adapter.card else None,

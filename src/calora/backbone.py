@@ -85,7 +85,9 @@ class Backbone:
             if isinstance(module, torch.nn.Linear):
                 found[name] = (module.out_features, module.in_features)
         if not found:
-            raise CaloraError(f"{self.name}: no linear modules in its layers", "expected a decoder of plain linear layers")
+            raise CaloraError(
+                f"{self.name}: no linear modules in its layers", "expected a decoder of plain linear layers"
+            )
         return found
 
     @cached_property
@@ -157,16 +159,27 @@ def _load(folder: Path, dtype: "torch.dtype", **extra: Any) -> "tuple[PreTrained
     tokenizer_extra = {"gguf_file": extra["gguf_file"]} if "gguf_file" in extra else {}
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, **tokenizer_extra)
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation=_attention(), **extra)
-    except (OSError, ValueError, KeyError, RuntimeError, EOFError) as error:
+        model, found = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            attn_implementation=_attention(),
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # to be refused below, by name
+            **extra,
+        )
+        absent = sorted({*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])})
+        if absent:
+            raise ValueError(f"{len(absent)} tensors are missing or of another shape, the first is {absent[0]}")
+    except Exception as error:  # what a damaged file makes its parsers raise is of any kind
+        reason = str(error).splitlines()[0] if str(error) else repr(error)
         raise CaloraError(
-            f"{folder / extra.get('gguf_file', '')} cannot be loaded: {str(error).splitlines()[0] if str(error) else error!r}",
+            f"{folder / extra.get('gguf_file', '')} cannot be loaded: {reason}",
             "expected a whole causal language model with its tokenizer",
         ) from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     if torch.cuda.is_available():
-        model = model.to("cuda")
+        torch.nn.Module.to(model, "cuda")
     return model.eval().requires_grad_(False), tokenizer
 
 
@@ -193,7 +206,7 @@ def _dequantised(file: Path, dtype: "torch.dtype", folder: Path) -> Path:
 
 def _hub_folder(name: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]))

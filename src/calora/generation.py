@@ -1,7 +1,7 @@
 """Batched decoding with one set of stop rules for every approach, in one pass or several."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from threading import Thread
@@ -52,6 +52,7 @@ def answer_all(
     max_tokens: int = MAX_TOKENS,
     batch_size: int = 36,
     force_tokens: int | None = None,
+    follow: Callable[[int], None] = lambda _: None,
 ) -> list[Answer]:
     """Answer texts greedily; each pass reads what the one before it wrote.
 
@@ -65,10 +66,11 @@ def answer_all(
         max_tokens: The most tokens of one pass.
         batch_size: Texts decoded together; like lengths are put together.
         force_tokens: Let every answer of every pass have just this many tokens, to compare times.
+        follow: Told of each batch how many texts it had.
     """
-    answers = [Answer(text, 0, False, 0.0) for text in texts]
+    answers = [Answer(text.strip(), 0, False, 0.0) for text in texts]
     for step in passes:
-        waiting = [index for index, answer in enumerate(answers) if answer.text.strip()]
+        waiting = [index for index, answer in enumerate(answers) if answer.text]
         limit = backbone.context - (force_tokens or max_tokens)
         prompts = {
             index: encode_prompt(backbone.tokenizer, step.prompt, answers[index].text, limit) for index in waiting
@@ -83,6 +85,7 @@ def answer_all(
                 for index, (text, tokens, truncated) in zip(batch, decoded, strict=True):
                     before = answers[index]
                     answers[index] = Answer(text, before.tokens + tokens, truncated, before.seconds + share)
+                follow(len(batch))
     return answers
 
 
@@ -110,14 +113,17 @@ def stream(backbone: Backbone, passes: Sequence[Pass], text: str, *, max_tokens:
 
 @lru_cache(maxsize=4)
 def _line_breaks(tokenizer: Any) -> "tuple[torch.Tensor, torch.Tensor]":
-    """For each token id: whether it holds a line break, and whether it holds anything but white space."""
+    """For each token id: whether it holds a line break, and whether it holds anything but white space.
+
+    The last entry, of neither, is for ids that a model can give beyond its tokenizer's.
+    """
     import torch
 
     texts = tokenizer.batch_decode([[index] for index in range(len(tokenizer))])
     special = set(tokenizer.all_special_ids)
-    breaks = torch.tensor(["\n" in text for text in texts])
-    words = torch.tensor([bool(text.strip()) and index not in special for index, text in enumerate(texts)])
-    return breaks, words
+    breaks = ["\n" in text for text in texts]
+    words = [bool(text.strip()) and index not in special for index, text in enumerate(texts)]
+    return torch.tensor([*breaks, False]), torch.tensor([*words, False])
 
 
 def _generate(
@@ -180,7 +186,8 @@ def _length(tokenizer: Any, row: list[int]) -> tuple[int, bool]:
     breaks, words = _line_breaks(tokenizer)
     begun = False
     for count, token in enumerate(row, 1):
-        begun = begun or bool(words[token])
-        if token == tokenizer.eos_token_id or (begun and bool(breaks[token])):
+        known = min(token, len(words) - 1)
+        begun = begun or bool(words[known])
+        if token == tokenizer.eos_token_id or (begun and bool(breaks[known])):
             return count, True
     return len(row), False

@@ -36,10 +36,7 @@ def writing_folder(path: Path) -> Iterator[Path]:
         temporary.chmod(0o755)
         yield temporary
         if path.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{path.name}-old-", dir=path.parent)) / path.name
-            os.replace(path, old)
-            os.replace(temporary, path)
-            shutil.rmtree(old.parent)
+            _replace_folder(temporary, path)
         else:
             os.replace(temporary, path)
     except OSError as error:
@@ -47,6 +44,20 @@ def writing_folder(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None and temporary.exists():
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _replace_folder(new: Path, path: Path) -> None:
+    """Put `new` in the place of `path`, or leave `path` as it is."""
+    old = Path(tempfile.mkdtemp(prefix=f".{path.name}-old-", dir=path.parent)) / path.name
+    try:
+        os.replace(path, old)
+        os.replace(new, path)
+    except OSError:
+        if old.exists():
+            os.replace(old, path)
+        old.parent.rmdir()
+        raise
+    shutil.rmtree(old.parent, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -79,7 +90,9 @@ def _os_problem(error: OSError, path: Path) -> CaloraError:
         errno.ENOTDIR: "a part of the path is a file, not a folder",
         errno.EEXIST: "a part of the path is a file, not a folder",
     }.get(error.errno or 0, str(error))
-    return CaloraError(f"cannot write {path}: {reason}", "free some space or choose another place; nothing was left there")
+    return CaloraError(
+        f"cannot write {path}: {reason}", "free some space or choose another place; nothing was left there"
+    )
 
 
 def sha256_of(path: Path) -> str:
@@ -101,7 +114,7 @@ def read_card(path: Path, model: type[Card]) -> Card:
         CaloraError: The file is missing, is not JSON, or has unknown, missing or wrong keys.
     """
     try:
-        return model.model_validate_json(path.read_text(encoding="utf-8"))
+        return model.model_validate_json(path.read_bytes())
     except FileNotFoundError as error:
         raise CaloraError(f"{path} is missing", f"expected a {model.__name__} in JSON there") from error
     except ValidationError as error:
@@ -122,7 +135,9 @@ def read_tensors(path: Path) -> dict[str, Array]:
     try:
         tensors = load_file(path)
     except FileNotFoundError as error:
-        raise CaloraError(f"{path} is missing", "an adapter or calibration folder holds a JSON file and its tensors") from error
+        raise CaloraError(
+            f"{path} is missing", "an adapter or calibration folder holds a JSON file and its tensors"
+        ) from error
     except (SafetensorError, OSError, ValueError) as error:
         raise CaloraError(f"{path} is not a whole safetensors file: {error}", "copy or make the file again") from error
     result = {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
@@ -133,10 +148,14 @@ def read_tensors(path: Path) -> dict[str, Array]:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Array], dtype: str = "float32") -> None:
-    """Write a safetensors file in `float32`, `float16` or `bfloat16`."""
-    from safetensors.numpy import save_file
+    """Write a safetensors file in `float32`, `float16` or `bfloat16`.
+
+    Python writes the bytes: safetensors' own writer hides a full disk in an error of its own, and lets only the owner
+    read the file.
+    """
+    from safetensors.numpy import save
 
     kind = np.dtype(ml_dtypes.bfloat16) if dtype == "bfloat16" else np.dtype(dtype)
-    save_file(
-        {name: np.ascontiguousarray(tensor.astype(kind)) for name, tensor in tensors.items()}, path, {"format": "pt"}
-    )
+    stored = {name: np.ascontiguousarray(tensor.astype(kind)) for name, tensor in tensors.items()}
+    path.write_bytes(save(stored, {"format": "pt"}))
+    path.chmod(0o644)

@@ -132,9 +132,7 @@ class Prompt:
     lead: str
 
     @classmethod
-    def for_composition(
-        cls, composition: Composition, chat: Callable[[str], str] | None, bos: str = ""
-    ) -> "Prompt":
+    def for_composition(cls, composition: Composition, chat: Callable[[str], str] | None, bos: str = "") -> "Prompt":
         """Build the prompt of a composition.
 
         Args:

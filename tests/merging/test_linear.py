@@ -115,7 +115,12 @@ def test_a_module_that_one_adapter_lacks_is_a_zero_update_there() -> None:
 @pytest.mark.parametrize(
     ("merge", "adapters", "weights", "message"),
     [
-        (linear_factors, [random_adapter(SHAPES, rank=2), random_adapter(SHAPES, rank=4)], None, r"q_proj has ranks [2, 4]"),
+        (
+            linear_factors,
+            [random_adapter(SHAPES, rank=2), random_adapter(SHAPES, rank=4)],
+            None,
+            r"q_proj has ranks [2, 4]",
+        ),
         (linear_product, [], None, "nothing to merge"),
         (linear_factors, [], None, "nothing to merge"),
         (linear_product, several(0, 2), [1.0], "1 strengths for 2 adapters"),

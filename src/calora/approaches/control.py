@@ -8,7 +8,7 @@ from calora.metrics import mask_names, rouge
 _CANDIDATES, _VOTERS = 150, 50
 
 
-def constant_sentence(train: Sequence[Example], names: Sequence[tuple[str, str]]) -> list[str]:
+def constant_sentence(train: Sequence[Example], names: Sequence[tuple[str, ...]]) -> list[str]:
     """The training reference most like the others, with each dialogue's own names put in.
 
     Args:
@@ -33,7 +33,7 @@ def neighbour_reference(examples: Sequence[Example]) -> list[str]:
     return answers
 
 
-def _renamed(example: Example, names: tuple[str, str]) -> str:
+def _renamed(example: Example, names: tuple[str, ...]) -> str:
     text = example.target
     for place, name in enumerate(example.names):
         text = text.replace(name, f"\x00{place}")

@@ -16,6 +16,4 @@ def multi_step(backbone: Backbone, composition: Composition, adapters: Mapping[s
         composition: The tasks in order.
         adapters: Task name to its adapter.
     """
-    return [
-        Pass(adapters[task.name], backbone.prompt(Composition((task,)))) for task in composition.tasks
-    ]
+    return [Pass(adapters[task.name], backbone.prompt(Composition((task,)))) for task in composition.tasks]

@@ -48,7 +48,7 @@ def choose_merge(
     judge: Callable[[Adapter], float],
     *,
     finalists: int = 3,
-    follow: Callable[[str], None] = lambda _: None,
+    follow: Callable[[], None] = lambda: None,
 ) -> tuple[Merge, list[Candidate]]:
     """Try every candidate by its validation loss, let the best of each start answer, take the best retrieval.
 
@@ -58,7 +58,7 @@ def choose_merge(
         data: Composed validation examples, encoded.
         judge: Validation retrieval of an adapter, in percent.
         finalists: How many of each start are let to answer.
-        follow: Told of each trial.
+        follow: Called after each trial.
 
     Returns:
         The merge chosen and all that was tried.
@@ -66,14 +66,14 @@ def choose_merge(
     tried = []
     for merge in candidates(len(adapters)):
         tried.append(Candidate(merge=merge, loss=_loss(backbone, merge(adapters), data)))
-        follow(f"{merge}  loss {tried[-1].loss:.3f}")
+        follow()
     tried.sort(key=lambda candidate: candidate.loss)
     final: list[Candidate] = []
     for start in _STRENGTHS:
         for candidate in [one for one in tried if one.merge.start == start][:finalists]:
             retrieval = judge(candidate.merge(adapters))
             final.append(candidate.model_copy(update={"retrieval": retrieval}))
-            follow(f"{candidate.merge}  retrieval {retrieval:.1f}")
+            follow()
     best = max(final, key=lambda candidate: (candidate.retrieval or 0.0, -candidate.loss))
     rest = [one for one in tried if all(one.merge != other.merge for other in final)]
     return best.merge, [*final, *rest]
@@ -84,7 +84,9 @@ def _loss(backbone: Backbone, adapter: Adapter, data: EncodedExamples, batch_siz
     total = count = 0.0
     with attached(backbone, adapter), torch.inference_mode():
         for start in range(0, len(order), batch_size):
-            batch = collate(int(backbone.tokenizer.pad_token_id), [data[index] for index in order[start : start + batch_size]])
+            batch = collate(
+                int(backbone.tokenizer.pad_token_id), [data[index] for index in order[start : start + batch_size]]
+            )
             batch = {name: tensor.to(backbone.model.device) for name, tensor in batch.items()}
             tokens = float((batch["labels"] != -100).sum())
             total += tokens * float(completion_loss(backbone.model, **batch))

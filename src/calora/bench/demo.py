@@ -1,14 +1,24 @@
 """The demo: two adapters, their merge, two calibrations, and what each approach is worth on held-out dialogues."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict
+
 from calora.adapter import Adapter, adapter_sha256, read_adapter, write_adapter
-from calora.approaches import Candidate, choose_merge, constant_sentence, multi_step, neighbour_reference, one_pass
-from calora.attach import attached
+from calora.approaches import (
+    Candidate,
+    candidates,
+    choose_merge,
+    constant_sentence,
+    multi_step,
+    neighbour_reference,
+    one_pass,
+)
 from calora.backbone import Backbone
 from calora.bench.cells import Cell, read_cell, write_cell
 from calora.bench.settings import CalibrationRow, DemoSettings
@@ -24,7 +34,6 @@ from calora.tasks import Composition, Task
 from calora.training.adapter import train_adapter
 from calora.training.calibration import train_calibration
 from calora.training.data import EncodedExamples
-from pydantic import BaseModel, ConfigDict
 
 _VERSION = 1
 EVALUATION_SEED = 0
@@ -47,12 +56,15 @@ class Demo:
         settings: Sizes, rates and rows.
         run: The run folder.
         follow: Told of each step in a line.
+        counting: Makes a bar for a title and a total, and gives what moves it on.
     """
 
     settings: DemoSettings
     run: Path
     follow: Callable[[str], None] = lambda _: None
-    show: Callable[[Cell], None] = lambda _: None
+    counting: Callable[[str, int], AbstractContextManager[Callable[[int], None]]] = lambda title, total: nullcontext(
+        lambda count: None
+    )
     cells: dict[str, Cell] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -74,7 +86,11 @@ class Demo:
         backbone, composition = self.backbone, self.composition
         self._cell("zero-shot", "Zero-shot", one_pass(backbone, composition, None))
         for task in composition.tasks:
-            self._cell(f"adapter-{task.name}", f"Adapter {task.name} alone", one_pass(backbone, composition, adapters[task.name]))
+            self._cell(
+                f"adapter-{task.name}",
+                f"Adapter {task.name} alone",
+                one_pass(backbone, composition, adapters[task.name]),
+            )
         parents = list(adapters.values())
         self._cell("linear", "Linear merge (paper: mean of factors)", one_pass(backbone, composition, Merge()(parents)))
         search = self._search(parents)
@@ -134,10 +150,16 @@ class Demo:
                 self.backbone.prompt(self.composition),
                 self._examples_of(self.validation, self.composition),
             )
-            follow: Callable[[str], None] = lambda line: self.follow(f"merge search  {line}")
-            chosen, tried = choose_merge(
-                self.backbone, parents, data, self._judge, finalists=self.settings.finalists, follow=follow
-            )
+            total = len(candidates(len(parents))) + 2 * self.settings.finalists
+            with self.counting("searching merges", total) as advance:
+                chosen, tried = choose_merge(
+                    self.backbone,
+                    parents,
+                    data,
+                    self._judge,
+                    finalists=self.settings.finalists,
+                    follow=lambda: advance(1),
+                )
             write_text(target, MergeSearch(chosen=chosen, tried=tried).model_dump_json(indent=2) + "\n")
 
         settings = self._parent_settings() | {"finalists": self.settings.finalists}
@@ -264,11 +286,14 @@ class Demo:
                 "seed": self.settings.seed,
                 "provenance": settings,
             }
-            given = answers or answer_all(self.backbone, passes, texts or [example.text for example in examples])
+            given = answers
+            if given is None:
+                asked = texts or [example.text for example in examples]
+                with self.counting(title, len(asked) * len(passes)) as advance:
+                    given = answer_all(self.backbone, passes, asked, follow=advance)
             write_cell(target, examples, given, composition.language, head, len(passes), parameters)
 
         self.cells[name] = self.steps.do(f"cells/{name}.json", settings, make, read_cell)
-        self.show(self.cells[name])
 
     def _examples_of(self, records: Sequence[Record], composition: Composition) -> Callable[[int], list[Example]]:
         return lambda epoch: make_examples(records, composition, seed=self.settings.seed, epoch=epoch)
@@ -281,8 +306,6 @@ def _spread(records: list[Record], wanted: int | None) -> list[Record]:
     domains: dict[str, list[Record]] = {}
     for record in records:
         domains.setdefault(record.domain, []).append(record)
-    rounds = (
-        domain[index] for index in range(len(records)) for domain in domains.values() if index < len(domain)
-    )
+    rounds = (domain[index] for index in range(len(records)) for domain in domains.values() if index < len(domain))
     chosen = {record.id for record, _ in zip(rounds, range(wanted), strict=False)}
     return [record for record in records if record.id in chosen]

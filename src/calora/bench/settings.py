@@ -77,7 +77,7 @@ def demo_settings(
         seed: Of training; evaluation always has the same names.
     """
     records = {"quick": (48, 12, 12), "default": (240, 24, 36), "full": (None, None, None)}[preset]
-    epochs = {"quick": (1, 1), "default": (2, 2), "full": (6, 5)}[preset]
+    epochs = {"quick": (1, 1), "default": (2, 2), "full": (4, 4)}[preset]
     starts: tuple[Literal["factors", "tuned"], ...] = ("factors", "tuned") if preset == "full" else ("factors",)
     kinds: tuple[Kind, ...] = ("column-bias", "low-rank")
     return DemoSettings(
@@ -89,6 +89,6 @@ def demo_settings(
         validation_records=records[1],
         test_records=records[2],
         finalists={"quick": 1, "default": 2, "full": 3}[preset],
-        adapter=TrainingSettings(learning_rate=3e-4, epochs=epochs[0], patience=1, seed=seed),
+        adapter=TrainingSettings(learning_rate=2e-4, epochs=epochs[0], patience=1, seed=seed),
         calibrations=tuple(_row(kind, start, epochs[1]) for start in starts for kind in kinds),
     )

@@ -45,7 +45,9 @@ class Steps:
             begin = time.monotonic()
             make(target)
             seconds = round(time.monotonic() - begin, 1)
-            write_text(record, json.dumps({"fingerprint": wanted, "seconds": seconds, "settings": settings}, indent=2) + "\n")
+            write_text(
+                record, json.dumps({"fingerprint": wanted, "seconds": seconds, "settings": settings}, indent=2) + "\n"
+            )
         else:
             self.follow(f"{name} (done before)")
         return read(target)

@@ -61,7 +61,8 @@ def make_examples(
             sources = [(record.id, dialogue, composition.primary.name)]
         else:
             sources = [
-                (f"{record.id}/{field}", getattr(record, field)["en"], field) for field in fields or ("summary", "reply")
+                (f"{record.id}/{field}", getattr(record, field)["en"], field)
+                for field in fields or ("summary", "reply")
             ]
         for name, text, field in sources:
             references: dict[str, str] = getattr(record, field)

@@ -1,4 +1,4 @@
-"""First names for the placeholders: by gender, new ones in each epoch, never one that the record uses itself."""
+"""First names for the placeholders: by gender, drawn anew for each epoch, never a word of the record."""
 
 import hashlib
 import re
@@ -7,19 +7,18 @@ from collections.abc import Iterable
 from calora.corpus.records import Record
 
 FEMALE = tuple(
-    """Adele Adriana Alice Amanda Amelia Anna Beatrice Bianca Camille Carla Caroline Cecilia Charlotte Chiara
-    Daniela Diana Dorothea Elena Elisa Emilia Emma Erika Eva Fatima Fiona Frieda Gabriela Giulia Greta Hanna Helena
-    Ines Ingrid Irene Isabel Jana Johanna Julia Karin Katja Lara Laura Leonie Lidia Linda Louise Lucia Magda Maria
-    Marta Mathilde Mireia Monica Nadia Natalia Nora Olga Paula Petra Rebecca Renate Rita Rosalia Sabine Sandra Sara
-    Silvia Sofia Sonia Susana Tamara Teresa Ulrike Valeria Vanessa Veronica Victoria Yvonne Zoe""".split()
+    """Adele Alice Amanda Amelia Anna Beatrice Bianca Caroline Cecilia Charlotte Chiara Dorothea Elena Elisa
+    Emma Eva Fatima Fiona Frieda Giulia Greta Ines Ingrid Irene Isabel Jana Julia Karin Katja Lara Laura
+    Leonie Louise Lucia Maria Marta Mathilde Mireia Monica Nadia Natalia Nora Olga Petra Rebecca Renate
+    Rosalia Sabine Sandra Sara Silvia Sofia Susana Tamara Teresa Ulrike Valeria Vanessa Veronica Yvonne Zoe""".split()
 )
 MALE = tuple(
-    """Adam Adrian Alberto Alfred Andreas Anton Arthur Bastian Benedikt Bernard Boris Bruno Carlos Cedric Christian
-    Daniel David Diego Dominik Eduardo Emil Enrique Erik Ernesto Fabian Felipe Fernando Florian Francisco Frederic
-    Gabriel Georg Gerard Gonzalo Gregor Gustavo Hannes Hector Henrik Hugo Ignacio Igor Ivan Jakob Javier Joaquin
-    Jonas Jorge Julian Kevin Konrad Lorenzo Lucas Ludwig Manuel Marcel Marco Martin Mateo Matthias Maximilian
-    Miguel Nicolas Niklas Oliver Oscar Otto Pablo Pascal Patrick Pedro Philipp Rafael Ramon Ricardo Robert
-    Samuel Sebastian Sergio Simon Stefan Theo Thomas Tobias Ulrich Valentin Victor Vincent Walter Werner""".split()
+    """Adam Adrian Alberto Alfred Andreas Anton Arthur Benedikt Boris Bruno Carlos Cedric Christian Daniel
+    David Diego Dominik Eduardo Emil Enrique Erik Ernesto Fabian Felipe Fernando Florian Francisco Frederic
+    Gabriel Georg Gerard Gonzalo Gregor Gustavo Hannes Hector Henrik Hugo Ignacio Igor Ivan Jakob Javier
+    Joaquin Jonas Jorge Kevin Konrad Lorenzo Lucas Ludwig Manuel Marcel Mateo Matthias Maximilian Miguel
+    Nicolas Niklas Oliver Oscar Otto Pablo Pascal Patrick Pedro Philipp Rafael Ramon Ricardo Robert Samuel
+    Sebastian Sergio Simon Stefan Theo Thomas Tobias Ulrich Victor Vincent Walter""".split()
 )
 
 
@@ -28,15 +27,13 @@ def draw_names(record: Record, seed: int, epoch: int = 0) -> dict[str, str]:
 
     They differ in their first letter, and neither occurs in the record.
     """
-    taken = set(re.findall(r"\w+", " ".join(record.texts)))
+    taken = set(re.findall(r"\w+", " ".join(record.texts).casefold()))
     pools = {"f": FEMALE, "m": MALE}
     chosen: dict[str, str] = {}
     for speaker in ("A", "B"):
         initials = {name[0] for name in chosen.values()}
         pool = [
-            name
-            for name in pools[record.genders[speaker]]  # type: ignore[index]
-            if name not in taken and name[0] not in initials
+            name for name in pools[record.genders[speaker]] if name.casefold() not in taken and name[0] not in initials
         ]
         chosen[speaker] = pool[_number((record.id, speaker, seed, epoch)) % len(pool)]
     return chosen

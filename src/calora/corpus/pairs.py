@@ -29,7 +29,7 @@ def read_pairs(path: str | Path) -> list[Example]:
     """
     path = Path(path)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise CaloraError(f"{path} cannot be read: {error}", "expected a UTF-8 file of JSON lines") from error
     examples = []
@@ -56,7 +56,9 @@ def read_pairs(path: str | Path) -> list[Example]:
 def write_pairs(examples: Iterable[Example], path: str | Path) -> None:
     """Write what `read_pairs` reads."""
     lines = (
-        json.dumps({"id": e.id, "domain": e.domain, "text": e.text, "target": e.target, "names": e.names}, ensure_ascii=False)
+        json.dumps(
+            {"id": e.id, "domain": e.domain, "text": e.text, "target": e.target, "names": e.names}, ensure_ascii=False
+        )
         for e in examples
     )
     write_text(Path(path), "\n".join(lines) + "\n")

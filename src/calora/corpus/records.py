@@ -1,7 +1,7 @@
 """Records of the Everyday format: a dialogue with placeholders for names, and references for each task."""
 
-import json
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal, Self, get_args
 
@@ -60,7 +60,7 @@ class Record(BaseModel):
         if not _TURNS[0] <= len(self.dialogue) <= _TURNS[1]:
             raise ValueError(f"dialogue: {len(self.dialogue)} turns, expected {_TURNS[0]} to {_TURNS[1]}")
         speakers = [speaker for speaker, _ in self.dialogue]
-        if any(one == other for one, other in zip(speakers, speakers[1:], strict=False)):
+        if any(one == other for one, other in pairwise(speakers)):
             raise ValueError("dialogue: the speakers must alternate")
         for field, expected in _KEYS.items():
             found = set(getattr(self, field))
@@ -70,7 +70,7 @@ class Record(BaseModel):
         for text in self.texts:
             if not text.strip():
                 raise ValueError("an empty text")
-            if re.search(r"\{(?![AB]\})", text):
+            if re.search(r"[{}]", re.sub(r"\{[AB]\}", "", text)):
                 raise ValueError(f"a placeholder other than {{A}} and {{B}} in {text!r}")
         return self
 
@@ -85,18 +85,18 @@ def read_records(path: str | Path) -> list[Record]:
     records: list[Record] = []
     seen: dict[str, int] = {}
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # JSON may hold other line breaks, such as U+2028
     except (OSError, UnicodeDecodeError) as error:
         raise CaloraError(f"{path} cannot be read: {error}", "expected a UTF-8 file of JSON lines") from error
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            record = Record.model_validate(json.loads(line))
-        except json.JSONDecodeError as error:
-            raise CaloraError(f"{path}:{number}: not JSON: {error}", "expected one record a line") from error
+            record = Record.model_validate_json(line)
         except ValidationError as error:
             first = error.errors()[0]
+            if first["type"] == "json_invalid":
+                raise CaloraError(f"{path}:{number}: not JSON: {first['msg']}", "expected one record a line") from error
             where = ".".join(map(str, first["loc"]))
             raise CaloraError(
                 f"{path}:{number}: {where + ': ' if where else ''}{first['msg']}", "see the Everyday format's data card"

@@ -23,7 +23,11 @@ def linear_factors(adapters: Sequence[Adapter], strengths: Sequence[float] | Non
     weights = _checked(adapters, strengths, 1 / max(1, len(adapters)))
     merged = {}
     for module in _modules(adapters):
-        pairs = [(w, adapter.modules[module]) for w, adapter in zip(weights, adapters, strict=True) if module in adapter.modules]
+        pairs = [
+            (w, adapter.modules[module])
+            for w, adapter in zip(weights, adapters, strict=True)
+            if module in adapter.modules
+        ]
         ranks = sorted({factors.rank for _, factors in pairs})
         if len(ranks) > 1:
             raise CaloraError(
@@ -50,7 +54,11 @@ def linear_product(adapters: Sequence[Adapter], strengths: Sequence[float] | Non
     weights = _checked(adapters, strengths, 1.0)
     merged = {}
     for module in _modules(adapters):
-        pairs = [(w, adapter.modules[module]) for w, adapter in zip(weights, adapters, strict=True) if module in adapter.modules]
+        pairs = [
+            (w, adapter.modules[module])
+            for w, adapter in zip(weights, adapters, strict=True)
+            if module in adapter.modules
+        ]
         merged[module] = Factors(
             np.concatenate([factors.a for _, factors in pairs], axis=0),
             np.concatenate([np.float32(w) * factors.b for w, factors in pairs], axis=1),

@@ -4,7 +4,7 @@ from calora.metrics.chrf import chrf
 from calora.metrics.language import LANGUAGES, detect_language, in_language
 from calora.metrics.masking import mask_names
 from calora.metrics.retrieval import retrieval_chance, retrieval_hits
-from calora.metrics.rouge import RougeTokenizer, rouge
+from calora.metrics.rouge import RougeTokenizer, check_tokenizer, rouge
 from calora.metrics.scores import AnswerScores, score_answers
 from calora.metrics.statistics import Difference, bootstrap_interval, paired_difference, smallest_detectable
 
@@ -14,6 +14,7 @@ __all__ = [
     "Difference",
     "RougeTokenizer",
     "bootstrap_interval",
+    "check_tokenizer",
     "chrf",
     "detect_language",
     "in_language",

@@ -43,11 +43,21 @@ class _UnicodeTokenizer:
         return _WORD.findall(unicodedata.normalize("NFC", text.casefold()))
 
 
+def check_tokenizer(name: str) -> RougeTokenizer:
+    """The tokenizer of that name.
+
+    Raises:
+        CaloraError: There is none.
+    """
+    for known in get_args(RougeTokenizer):
+        if name == known:
+            return known  # type: ignore[no-any-return]
+    raise CaloraError(f"unknown ROUGE tokenizer {name!r}", f"tokenizers: {', '.join(get_args(RougeTokenizer))}")
+
+
 @cache
 def _scorer(tokenizer: RougeTokenizer) -> Any:
-    known = get_args(RougeTokenizer)
-    if tokenizer not in known:
-        raise CaloraError(f"Unknown ROUGE tokenizer {tokenizer!r}.", f"Use one of {', '.join(known)}.")
+    check_tokenizer(tokenizer)
     from rouge_score.rouge_scorer import RougeScorer
 
     return RougeScorer(_TYPES, tokenizer=_UnicodeTokenizer() if tokenizer == "unicode" else None)

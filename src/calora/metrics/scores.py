@@ -32,7 +32,7 @@ class AnswerScores:
 def score_answers(
     predictions: Sequence[str],
     references: Sequence[str],
-    names: Sequence[tuple[str, str]],
+    names: Sequence[tuple[str, ...]],
     groups: Sequence[str],
     language: str,
     *,

@@ -7,11 +7,13 @@ its size.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 SCATTER_HEIGHT = 280
 PANEL_HEIGHT = 64
 _LABEL_HEIGHT = 17
+_MIDDLE = 60  # percent across, behind which a label would leave the chart
 
 
 @dataclass(frozen=True)
@@ -64,12 +66,13 @@ class Bars:
 
 @dataclass(frozen=True)
 class Point:
-    """A mark with its place; its label stands `shift` pixels below it, on its left if `left`."""
+    """A mark with its place and its label's; the label stands on the left of its place if `left`."""
 
     mark: Mark
     x: float
     y: float
-    shift: float
+    label_x: float
+    label_y: float
     left: bool
 
 
@@ -103,7 +106,11 @@ def bars(marks: Sequence[Mark], chance: float) -> Bars:
 
 
 def scatter(marks: Sequence[Mark], chance: float) -> Scatter:
-    """Lay out points from 0 on both axes; labels that would meet are moved apart."""
+    """Lay out points from 0 on both axes.
+
+    Labels stand in a column behind the cluster of their points (in front of it on the right), moved apart where they
+    would meet: what takes one pass takes much the same time.
+    """
     x_ticks = nice_ticks(max(mark.seconds for mark in marks))
     y_ticks = nice_ticks(max([chance, *(mark.retrieval for mark in marks)]))
 
@@ -111,10 +118,12 @@ def scatter(marks: Sequence[Mark], chance: float) -> Scatter:
         return SCATTER_HEIGHT * (1 - value / y_ticks[-1])
 
     places = [(100 * mark.seconds / x_ticks[-1], down(mark.retrieval)) for mark in marks]
-    labels = _apart([y for _, y in places])
+    labels = _apart(places)
+    near = max((x for x, _ in places if x <= _MIDDLE), default=0.0)
+    far = min((x for x, _ in places if x > _MIDDLE), default=100.0)
     return Scatter(
         [
-            Point(mark, x, y, label - y, left=x > 60)
+            Point(mark, x, y, far if x > _MIDDLE else near, label, left=x > _MIDDLE)
             for mark, (x, y), label in zip(marks, places, labels, strict=True)
         ],
         [Tick(100 * value / x_ticks[-1], f"{value:g}") for value in x_ticks],
@@ -165,11 +174,11 @@ def _panel(name: str, values: Sequence[float], best: int, form: str) -> Panel:
     )
 
 
-def _apart(places: Sequence[float]) -> list[float]:
-    """Move labels down, then up again from the lower edge, until each has room for itself."""
-    order = sorted(range(len(places)), key=places.__getitem__)
-    moved = list(places)
-    for above, below in zip(order, order[1:], strict=False):
+def _apart(places: Sequence[tuple[float, float]]) -> list[float]:
+    """Move labels down, then up again from the lower edge, until each has room; of equals the nearest comes first."""
+    order = sorted(range(len(places)), key=lambda index: (places[index][1], -places[index][0]))
+    moved = [y for _, y in places]
+    for above, below in pairwise(order):
         moved[below] = max(moved[below], moved[above] + _LABEL_HEIGHT)
     floor = float(SCATTER_HEIGHT)
     for index in reversed(order):

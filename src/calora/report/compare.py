@@ -1,6 +1,8 @@
 """Compare the approaches of pooled runs: intervals, and paired differences to two baselines."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from rich import box
 from rich.table import Table
@@ -8,7 +10,9 @@ from rich.text import Text
 
 from calora.metrics import Difference, bootstrap_interval, paired_difference, smallest_detectable
 from calora.report.pool import BASELINES, Measure, Pool
-from calora.report.table import markdown
+from calora.report.table import NOTHING, markdown
+
+Shown = TypeVar("Shown", str, Text)
 
 _NAMES: dict[Measure, str] = {
     "retrieval": "retrieval %",
@@ -72,20 +76,15 @@ def comparison_rows(pool: Pool, measure: Measure = "retrieval") -> list[Comparis
 
 def comparison_table(pool: Pool, measure: Measure = "retrieval") -> Table:
     """The rows of `comparison_rows` for the terminal; intervals stand below their means."""
-    table = Table(
-        box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, caption=_caption(pool), caption_justify="left"
-    )
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, caption=_caption(pool), caption_justify="left")
     for index, head in enumerate(_heads(measure)):
         table.add_column(head, justify="right" if index else "left", vertical="top", no_wrap=bool(index))
     rows = comparison_rows(pool, measure)
     for index, row in enumerate(rows):
         if row.control and index and not rows[index - 1].control:
             table.add_section()
-        figures = [Text("\n").join([Text(mean), Text(span, "dim")]) for mean, span in _spans(row)]
-        rest = [text for name in BASELINES for text in _evidence(row, name)]
-        table.add_row(
-            Text(row.title), figures[0], figures[1], *rest[:2], figures[2], *rest[2:], style="dim" if row.control else None
-        )
+        own, *others = [Text("\n").join([Text(mean), Text(span, "dim")]) for mean, span in _spans(row)]
+        table.add_row(Text(row.title), own, *_against(row, others), style="dim" if row.control else None)
     return table
 
 
@@ -94,8 +93,7 @@ def comparison_markdown(pool: Pool, measure: Measure = "retrieval") -> str:
     body = []
     for row in comparison_rows(pool, measure):
         own, *others = [f"{mean} ({span})" if span else mean for mean, span in _spans(row)]
-        figures = [text for name, other in zip(BASELINES, others, strict=True) for text in (other, *_evidence(row, name))]
-        body.append([f"*{row.title}*" if row.control else row.title, own, *figures])
+        body.append([f"*{row.title}*" if row.control else row.title, own, *_against(row, others)])
     heads = [head.replace("\n", " ") for head in _heads(measure)]
     return f"{markdown(heads, body)}\n\n{_caption(pool)}\n"
 
@@ -120,12 +118,15 @@ def _spans(row: Comparison) -> list[tuple[str, str]]:
     spans = [(f"{own.mean:.1f}", f"{own.low:.1f} to {own.high:.1f}")]
     for name in BASELINES:
         found = row.differences.get(name)
-        spans.append((f"{found.mean:+.1f}", f"{found.low:+.1f} to {found.high:+.1f}") if found else ("–", ""))
+        spans.append((f"{found.mean:+.1f}", f"{found.low:+.1f} to {found.high:+.1f}") if found else (NOTHING, ""))
     return spans
 
 
-def _evidence(row: Comparison, baseline: str) -> tuple[str, str]:
-    found = row.differences.get(baseline)
-    if found is None:
-        return "–", "–"
-    return "<0.001" if found.p < 0.001 else f"{found.p:.3f}", f"{row.smallest[baseline]:.1f}"
+def _against(row: Comparison, differences: Sequence[Shown]) -> list[Shown | str]:
+    """Behind each baseline's difference its p and the smallest difference that could be seen."""
+    cells: list[Shown | str] = []
+    for name, difference in zip(BASELINES, differences, strict=True):
+        found = row.differences.get(name)
+        p = NOTHING if found is None else "<0.001" if found.p < 0.001 else f"{found.p:.3f}"
+        cells += [difference, p, f"{row.smallest[name]:.1f}" if found else NOTHING]
+    return cells

@@ -6,8 +6,9 @@ from typing import Any
 
 from calora.bench.cells import Cell, predictions_file, read_cell, read_predictions
 from calora.errors import CaloraError
+from calora.tasks import Composition
 
-_ORDER = ("zero-shot", "adapter", "linear", "linear-tuned", "multi-step")
+_ORDER = ("zero-shot", "adapter", "linear", "linear-tuned", "multi-step", "constant", "neighbour", "ceiling")
 
 
 def read_cells(run: Path) -> list[Cell]:
@@ -56,9 +57,13 @@ def composed(cells: Sequence[Cell]) -> list[Cell]:
     return sorted((cell for cell in cells if not is_own(cell)), key=is_control)
 
 
-def _place(cell: Cell) -> tuple[bool, bool, int, int, str]:
+def _place(cell: Cell) -> tuple[bool | int | str, ...]:
     """Where a cell stands in a table: calibrations and what else there is come behind the approaches known here."""
-    kind, _, task = cell.approach.partition("-") if cell.approach.startswith("adapter-") else (cell.approach, "", "")
-    known = _ORDER.index(kind) if kind in _ORDER else len(_ORDER)
-    tasks = cell.composition.split("+")
-    return is_own(cell), is_control(cell), known, tasks.index(task) if task in tasks else 0, cell.approach
+    if is_own(cell):
+        secondary = Composition.parse(cell.composition).primary is None
+        return True, secondary, cell.composition, cell.approach.endswith("-adapter")
+    kind, task = cell.approach, 0
+    if kind.startswith("adapter-"):
+        kind, _, name = kind.partition("-")
+        task = f"{cell.composition}+{name}".split("+").index(name)
+    return False, is_control(cell), _ORDER.index(kind) if kind in _ORDER else len(_ORDER), task, cell.approach

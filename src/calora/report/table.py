@@ -10,7 +10,7 @@ from calora.bench.cells import Cell
 from calora.report.folder import composed, is_control, is_own
 from calora.tasks import Composition
 
-NOTHING_RUN = "–"
+NOTHING = "—"
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def _score(head: str, key: str, note: str) -> Column:
 
 
 def _cost(head: str, note: str, text: Callable[[Cell], str]) -> Column:
-    return Column(head, note, lambda cell: text(cell) if cell.costs.passes else NOTHING_RUN)
+    return Column(head, note, lambda cell: text(cell) if cell.costs.passes else NOTHING)
 
 
 def _table(first: str, shown: Sequence[Column], caption: str) -> Table:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from calora.adapter import Adapter, AdapterCard, Factors
@@ -24,7 +25,7 @@ def train_adapter(
     work: Path,
     *,
     rank: int = RANK,
-    alpha: float = ALPHA,
+    alpha: int = ALPHA,
     judge: Judge | None = None,
 ) -> Adapter:
     """Train a LoRA on one task, or on a whole composition (a joint expert).
@@ -42,7 +43,6 @@ def train_adapter(
     """
     from peft import LoraConfig, inject_adapter_in_model
     from peft.helpers import disable_input_dtype_casting
-    from peft.tuners.lora import LoraLayer
 
     prompt = backbone.prompt(composition)
     config = LoraConfig(
@@ -54,13 +54,12 @@ def train_adapter(
         torch.manual_seed(A_SEED)
         inject_adapter_in_model(config, model)
     try:
-        layers = {name: model.get_submodule(name) for name in targets}
+        layers: dict[str, Any] = {name: model.get_submodule(name) for name in targets}
         parameters: dict[str, torch.nn.Parameter] = {}
         for name, layer in layers.items():
-            assert isinstance(layer, LoraLayer)
-            for half, modules in (("A", layer.lora_A), ("B", layer.lora_B)):
-                modules["default"].weight.data = modules["default"].weight.data.float()
-                parameters[f"{name}.{half}"] = modules["default"].weight
+            for half, linear in (("A", layer.lora_A["default"]), ("B", layer.lora_B["default"])):
+                linear.weight.data = linear.weight.data.float()
+                parameters[f"{name}.{half}"] = linear.weight
         learner = Learner(backbone, parameters, autocast=model.dtype == torch.bfloat16)
         _follow_mode(learner, layers)
         with disable_input_dtype_casting(model):
@@ -73,9 +72,10 @@ def train_adapter(
                 f"adapter {composition}",
                 judge,
             )
-        scale = alpha / rank
-        values = {name: value.cpu().numpy() for name, value in learner.values().items()}
-        factors = {name: Factors(values[f"{name}.A"], scale * values[f"{name}.B"]) for name in targets}
+        values = {name: value.cpu().numpy().astype(np.float32) for name, value in learner.values().items()}
+        factors = {
+            name: Factors(values[f"{name}.A"], np.float32(alpha / rank) * values[f"{name}.B"]) for name in targets
+        }
     finally:
         _remove(model, targets)
     card = AdapterCard(

@@ -60,9 +60,14 @@ class Learner(nn.Module):
     def __init__(self, backbone: Backbone, parameters: dict[str, nn.Parameter], autocast: bool = False) -> None:
         super().__init__()
         self.learnt = nn.ParameterDict({name.replace(".", "|"): value for name, value in parameters.items()})
-        object.__setattr__(self, "backbone", backbone)
+        self._held = (backbone,)
         self.autocast = autocast
         self.tokens = 0
+
+    @property
+    def backbone(self) -> Backbone:
+        """The backbone, held in a tuple so that torch takes it for no submodule."""
+        return self._held[0]
 
     def forward(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, labels: torch.Tensor
@@ -148,8 +153,18 @@ class _Follow(TrainerCallback):
         if len(losses) - 1 - losses.index(min(losses)) >= self.patience:
             control.should_training_stop = True
 
-    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        self.bar.stop()
+
+def _last_whole_checkpoint(work: Path) -> str | None:
+    """The last checkpoint in a folder; one that was being written when its run was killed is removed.
+
+    The trainer's state is the last file of a checkpoint.
+    """
+    for folder in work.glob("checkpoint-*"):
+        try:
+            json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            shutil.rmtree(folder)
+    return get_last_checkpoint(str(work)) if work.is_dir() else None
 
 
 def train(
@@ -201,13 +216,14 @@ def train(
         use_cpu=not torch.cuda.is_available(),
         dataloader_pin_memory=False,
     )
+    follow = _Follow(learner, title, settings.patience)
     trainer = _Trainer(
         model=learner,
         args=arguments,
         train_dataset=train_data,
         eval_dataset=validation_data,
         data_collator=partial(collate, int(learner.backbone.tokenizer.pad_token_id)),
-        callbacks=[_Follow(learner, title, settings.patience)],
+        callbacks=[follow],
     )
     trainer.judge = judge
     trainer.settings = settings
@@ -215,7 +231,10 @@ def train(
         for present in list(trainer.callback_handler.callbacks):
             if type(present).__name__ == callback:
                 trainer.remove_callback(type(present))
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(work)) if work.is_dir() else None)
+    try:
+        trainer.train(resume_from_checkpoint=_last_whole_checkpoint(work))
+    finally:
+        follow.bar.stop()
     history = [entry for entry in trainer.state.log_history if "eval_loss" in entry or "eval_judge" in entry]
     summary = {
         "settings": settings.model_dump(),

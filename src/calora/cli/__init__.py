@@ -1,0 +1,53 @@
+"""The command line: one command a file, each a thin call of the library."""
+
+import os
+import sys
+import traceback
+
+import typer
+
+from calora.cli import calibrate, compare, demo, evaluate, merge, run, sizes, train
+from calora.errors import CaloraError
+
+app = typer.Typer(
+    name="calora",
+    help="Two tasks, one pass: calibrated merges of LoRA adapters for small language models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (demo, train, merge, calibrate, run, evaluate, compare, sizes):
+    app.command(name=command.__name__.rpartition(".")[2])(command.command)
+
+
+def main() -> None:
+    """Run the command line; exits with 2 for what the user can mend, with 1 for our own failure."""
+    from rich.console import Console
+
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    try:
+        app()
+    except CaloraError as error:
+        console.print(f"[bold red]error:[/] {_plain(str(error))}")
+        if error.hint:
+            console.print(f"[bold]hint:[/] {_plain(error.hint)}")
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        console.print(f"[bold red]error:[/] this command needs the package {error.name}")
+        console.print("[bold]hint:[/] " + _plain('pip install "calora[all]"'))
+        sys.exit(2)
+    except KeyboardInterrupt:
+        console.print("stopped; start the same command again to go on")
+        sys.exit(130)
+    except Exception as error:
+        if os.environ.get("CALORA_DEBUG"):
+            traceback.print_exc()
+        console.print(f"[bold red]calora failed:[/] {type(error).__name__}: {_plain(str(error))}")
+        console.print("[bold]hint:[/] this is our fault; set CALORA_DEBUG=1 to see where, and please report it")
+        sys.exit(1)
+
+
+def _plain(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

@@ -1,0 +1,84 @@
+"""calora calibrate: learn the correction of one composition."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from calora.cli import options
+
+
+def command(
+    composition: Annotated[str, typer.Argument(help="Such as summary+es.")],
+    adapters: Annotated[list[Path], typer.Argument(help="The adapters of its tasks, in order.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the calibration.")],
+    fold_to: Annotated[
+        Path | None, typer.Option("--fold", help="Also write the calibrated merge as one adapter there.")
+    ] = None,
+    kind: Annotated[str, typer.Option(help="column-bias, low-rank, row-scale or output-bias.")] = "column-bias",
+    rank: Annotated[int, typer.Option(help="Of low-rank.")] = 4,
+    shared: Annotated[str, typer.Option(help="kind (one for all layers, as in the paper) or layer.")] = "kind",
+    start: options.StartOption = "factors",
+    strengths: options.StrengthsOption = None,
+    backbone: Annotated[str | None, typer.Option("--backbone", "-b", help="The adapters' own if left out.")] = None,
+    data: options.DataOption = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="1e-3, or 2e-3 for low-rank; the paper's is 5e-4.")
+    ] = None,
+    epochs: Annotated[int, typer.Option(help="At most; stops when validation loss does.")] = 3,
+    batch_size: int = 8,
+    seed: options.SeedOption = 0,
+    force: Annotated[bool, typer.Option(help="Replace OUT.")] = False,
+) -> None:
+    """Calibrate the merge of two or three adapters for one composition; goes on where it was stopped."""
+    from pydantic import ValidationError
+
+    from calora.adapter import write_adapter
+    from calora.calibration import KINDS, CalibrationCard, fold, write_calibration
+    from calora.errors import CaloraError
+    from calora.merging import Merge
+    from calora.tasks import Composition
+
+    parsed = Composition.parse(composition)
+    if kind == "output-bias" and fold_to is not None:
+        raise CaloraError("an output bias cannot be folded into an adapter", "leave --fold out, or take another kind")
+    options.refuse_existing(out, force)
+    parents, shas = options.read_parents(adapters)
+    train, validation = options.training_examples(parsed, data, seed)
+    train(0)
+    name = backbone or (parents[0].card.backbone if parents[0].card else None)
+    if name is None:
+        raise CaloraError(f"{adapters[0]} does not say its backbone", "pass --backbone")
+
+    from calora.backbone import Backbone
+    from calora.training.calibration import train_calibration
+    from calora.training.loop import TrainingSettings
+
+    loaded = Backbone.load(name)
+    try:
+        merge = Merge(start=start, strengths=options.parse_strengths(strengths))  # type: ignore[arg-type]
+        card = CalibrationCard(
+            kind=kind,  # type: ignore[arg-type]
+            rank=rank,
+            shared=shared,  # type: ignore[arg-type]
+            composition=str(parsed),
+            merge=merge,
+            parents=shas,
+            backbone=loaded.name,
+            backbone_sha256=loaded.sha256,
+            prompt=loaded.prompt(parsed),
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise CaloraError(
+            f"{'.'.join(map(str, first['loc']))} = {first['input']!r}: {first['msg']}", f"kinds: {', '.join(KINDS)}"
+        ) from error
+    rate = learning_rate or (2e-3 if kind == "low-rank" else 1e-3)
+    settings = TrainingSettings(learning_rate=rate, epochs=epochs, batch_size=batch_size, seed=seed)
+    merged = merge(parents)
+    calibration = train_calibration(loaded, merged, card, train, validation, settings, options.work_folder(out))
+    write_calibration(calibration, out)
+    options.say(f"wrote {out}: {calibration.parameters:,} parameters")
+    if fold_to is not None:
+        write_adapter(fold(merged, calibration), fold_to)
+        options.say(f"wrote {fold_to}: the calibrated merge as one adapter")

@@ -1,0 +1,108 @@
+"""Options that several commands share, and what they read."""
+
+import random
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from calora.errors import CaloraError
+from calora.tasks import Composition
+
+if TYPE_CHECKING:
+    from calora.adapter import Adapter
+    from calora.corpus import Example
+    from calora.training.data import ExamplesOf
+
+BackboneOption = Annotated[
+    str, typer.Option("--backbone", "-b", help="gemma3-270m, smollm2-135m, a .gguf file, a folder, or a hub id.")
+]
+DataOption = Annotated[
+    Path | None,
+    typer.Option("--data", help='JSON lines of {"text", "target"}; the Everyday corpus if left out.'),
+]
+SeedOption = Annotated[int, typer.Option(help="Of training: order, names, dropout, initial values.")]
+StartOption = Annotated[str, typer.Option(help="factors (the paper's mean of A and B) or product (exact).")]
+StrengthsOption = Annotated[
+    str | None, typer.Option(help="One number an adapter, such as 1,0.8; the start's own if left out.")
+]
+
+_HELD_OUT = 0.1
+
+
+def training_examples(composition: Composition, data: Path | None, seed: int) -> "tuple[ExamplesOf, ExamplesOf]":
+    """Training and validation examples: of one's own file (a tenth is held out), or of the Everyday corpus."""
+    from calora.corpus import load_everyday, make_examples, read_pairs
+
+    if data is not None:
+        examples = read_pairs(data)
+        if len(examples) < 2:
+            raise CaloraError(f"{data} holds one example", "training needs at least two: a tenth is held out")
+        random.Random(seed).shuffle(examples)
+        held = max(1, round(_HELD_OUT * len(examples)))
+        return (lambda epoch: examples[held:]), (lambda epoch: examples[:held])
+    train, validation = load_everyday("train"), load_everyday("validation")
+    return (
+        lambda epoch: make_examples(train, composition, seed=seed, epoch=epoch),
+        lambda epoch: make_examples(validation, composition, seed=seed, epoch=epoch),
+    )
+
+
+def evaluation_examples(composition: Composition, data: Path | None, split: str) -> "list[Example]":
+    """Examples to score: of one's own file, or of a split of the Everyday corpus under fixed names."""
+    from calora.corpus import load_everyday, make_examples, read_pairs
+
+    if data is not None:
+        return read_pairs(data)
+    return make_examples(load_everyday(split), composition, seed=0)  # type: ignore[arg-type]
+
+
+def parse_strengths(text: str | None) -> tuple[float, ...] | None:
+    """Read `1,0.8`.
+
+    Raises:
+        CaloraError: A part is no number.
+    """
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise CaloraError(f"strengths {text!r} are not numbers", "write them as 1,0.8") from error
+
+
+def read_parents(folders: Sequence[Path]) -> "tuple[list[Adapter], dict[str, str]]":
+    """Adapters, and their names with the SHA-256 of their tensors."""
+    from calora.adapter import adapter_sha256, read_adapter
+
+    adapters, parents = [], {}
+    for folder in folders:
+        adapter = read_adapter(folder)
+        name = adapter.card.name if adapter.card else folder.name
+        if name in parents:
+            raise CaloraError(f"two adapters are called {name}", "give each adapter once")
+        adapters.append(adapter)
+        parents[name] = adapter_sha256(folder)
+    return adapters, parents
+
+
+def work_folder(out: Path) -> Path:
+    """Where checkpoints lie while `out` is being made."""
+    return out.parent / f".{out.name}-checkpoints"
+
+
+def refuse_existing(out: Path, force: bool) -> None:
+    """Keep what is there unless told otherwise.
+
+    Raises:
+        CaloraError: The place is taken.
+    """
+    if out.exists() and not force:
+        raise CaloraError(f"{out} is there already", "choose another place, or pass --force to replace it")
+
+
+def say(text: str) -> None:
+    """A line for the person watching, on standard error."""
+    print(text, file=sys.stderr, flush=True)

