@@ -156,10 +156,11 @@ def _load(folder: Path, dtype: "torch.dtype", **extra: Any) -> "tuple[PreTrained
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    loader: Any = AutoModelForCausalLM
     tokenizer_extra = {"gguf_file": extra["gguf_file"]} if "gguf_file" in extra else {}
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, **tokenizer_extra)
-        model, found = AutoModelForCausalLM.from_pretrained(
+        model, found = loader.from_pretrained(
             folder,
             dtype=dtype,
             attn_implementation=_attention(),

@@ -182,10 +182,11 @@ def test_the_adapter_that_comes_out_has_the_loss_that_was_stated(
     llama: Backbone, train_rows: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     """Which also holds that dropout is off in evaluation, and that alpha / r is folded in."""
-    adapter = adapt(llama, train_rows[:4], tmp_path / "work", settings=SETTINGS.model_copy(update={"epochs": 1}))
+    adapter = adapt(llama, train_rows[:4], tmp_path / "work", judge=judge_killed_in(9))
     assert adapter.card is not None
-    (entry,) = adapter.card.training["validation"]
-    assert loss_with(llama, adapter, examples_of(train_rows[:4])(0)) == pytest.approx(entry["eval_loss"], rel=1e-4)
+    losses = [entry["eval_loss"] for entry in adapter.card.training["validation"] if "eval_loss" in entry]
+    assert losses[-1] < losses[0] - 0.01
+    assert loss_with(llama, adapter, examples_of(train_rows[:4])(0)) == pytest.approx(losses[-1], rel=1e-4)
 
 
 def test_dropout_acts_in_training_alone(
@@ -258,6 +259,7 @@ def test_a_killed_run_goes_on_to_exactly_the_same_values(
     seen = judge_killed_in(9)
     seen()  # the first epoch is done
     found = train(llama, train_rows, work, judge=seen)
+    assert seen() == 4  # epochs 2 and 3 were done, epoch 1 not again
     if isinstance(found, Adapter):
         assert same(tensors_of(found), tensors_of(expected))
     else:

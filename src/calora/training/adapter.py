@@ -1,5 +1,7 @@
 """Train a single-task adapter: peft's LoRA on every linear module, the same first A in every adapter."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,15 +43,41 @@ def train_adapter(
         alpha: The paper's 16: the update is alpha / r times B A.
         judge: Chooses the epoch; validation loss if None.
     """
+    prompt = backbone.prompt(composition)
+    with injected(backbone, rank, alpha) as learner:
+        summary = train(
+            learner,
+            EncodedExamples(backbone, prompt, train_examples),
+            EncodedExamples(backbone, prompt, validation_examples),
+            settings,
+            work,
+            f"adapter {composition}",
+            judge,
+        )
+    values = {name: value.cpu().numpy().astype(np.float32) for name, value in learner.values().items()}
+    scale = np.float32(alpha / rank)
+    factors = {name: Factors(values[f"{name}.A"], scale * values[f"{name}.B"]) for name in backbone.targets}
+    card = AdapterCard(
+        name=str(composition), backbone=backbone.name, backbone_sha256=backbone.sha256, prompt=prompt, training=summary
+    )
+    return Adapter(factors, card)
+
+
+@contextmanager
+def injected(backbone: Backbone, rank: int = RANK, alpha: int = ALPHA) -> Iterator[Learner]:
+    """Wrap every target in peft's LoRA while the block lasts; the learnt matrices are kept in float32.
+
+    Args:
+        backbone: Its own modules are put back at the end.
+        rank: r.
+        alpha: The update is alpha / r times B A.
+    """
     from peft import LoraConfig, inject_adapter_in_model
     from peft.helpers import disable_input_dtype_casting
 
-    prompt = backbone.prompt(composition)
-    config = LoraConfig(
-        r=rank, lora_alpha=alpha, lora_dropout=DROPOUT, target_modules=list(backbone.targets), bias="none"
-    )
     model: Any = backbone.model
     targets = list(backbone.targets)
+    config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=DROPOUT, target_modules=targets, bias="none")
     with torch.random.fork_rng():
         torch.manual_seed(A_SEED)
         inject_adapter_in_model(config, model)
@@ -63,25 +91,9 @@ def train_adapter(
         learner = Learner(backbone, parameters, autocast=model.dtype == torch.bfloat16)
         _follow_mode(learner, layers)
         with disable_input_dtype_casting(model):
-            summary = train(
-                learner,
-                EncodedExamples(backbone, prompt, train_examples),
-                EncodedExamples(backbone, prompt, validation_examples),
-                settings,
-                work,
-                f"adapter {composition}",
-                judge,
-            )
-        values = {name: value.cpu().numpy().astype(np.float32) for name, value in learner.values().items()}
-        factors = {
-            name: Factors(values[f"{name}.A"], np.float32(alpha / rank) * values[f"{name}.B"]) for name in targets
-        }
+            yield learner
     finally:
         _remove(model, targets)
-    card = AdapterCard(
-        name=str(composition), backbone=backbone.name, backbone_sha256=backbone.sha256, prompt=prompt, training=summary
-    )
-    return Adapter(factors, card)
 
 
 def _follow_mode(learner: Learner, layers: dict[str, Any]) -> None:

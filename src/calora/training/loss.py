@@ -44,7 +44,7 @@ def head_loss(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor)
         weight: [vocabulary, hidden], frozen: it gets no gradient.
         targets: [n], the completion's token ids.
     """
-    loss: torch.Tensor = _HeadLoss.apply(hidden, weight, targets)
+    loss: torch.Tensor = _HeadLoss.apply(hidden, weight, targets)  # type: ignore[no-untyped-call]
     return loss
 
 
