@@ -28,6 +28,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
 
 from calora.adapter import Adapter, Factors
 from calora.attach import hooked
@@ -97,6 +98,7 @@ def seconds_of(model: nn.Module, items: list[dict[str, list[int]]], pad: int, st
             data_collator=partial(collate, pad),
             callbacks=[watch],
         )
+        trainer.remove_callback(PrinterCallback)
         trainer.train()
     return watch.end - watch.begin
 

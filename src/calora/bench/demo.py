@@ -23,6 +23,7 @@ from calora.backbone import Backbone
 from calora.bench.cells import Cell, read_cell, write_cell
 from calora.bench.settings import CalibrationRow, DemoSettings
 from calora.bench.steps import Steps
+from calora.bench.timing import Timing, time_passes
 from calora.calibration import CalibrationCard, fold, read_calibration, write_calibration
 from calora.corpus import Example, Record, load_everyday, make_examples
 from calora.errors import CaloraError
@@ -37,6 +38,7 @@ from calora.training.data import EncodedExamples
 
 _VERSION = 1
 EVALUATION_SEED = 0
+_TIMED_TEXTS, _TIMED_TOKENS, _TIMED_ROUNDS = 12, 32, 3
 
 
 class MergeSearch(BaseModel):
@@ -103,6 +105,7 @@ class Demo:
         for row in self.settings.calibrations:
             self._calibrated(row, parents, search.chosen)
         self._controls(adapters)
+        self.timing = self._time(adapters, search.chosen(parents))
         return self.cells
 
     def _adapter(self, task: Task) -> Adapter:
@@ -216,6 +219,26 @@ class Demo:
         calibration = self.steps.do(name, settings, make, read_calibration)
         passes = one_pass(self.backbone, self.composition, fold(merged, calibration))
         self._cell(row.name, row.title, passes, parameters=calibration.parameters, made_by=settings)
+
+    def _time(self, adapters: dict[str, Adapter], merged: Adapter) -> Timing:
+        """One pass against several at equal generated tokens, side by side."""
+        examples = make_examples(self.test, self.composition, seed=EVALUATION_SEED)[:_TIMED_TEXTS]
+
+        def make(target: Path) -> None:
+            with self.counting("timing one pass against several", _TIMED_ROUNDS) as advance:
+                timing = time_passes(
+                    self.backbone,
+                    one_pass(self.backbone, self.composition, merged),
+                    multi_step(self.backbone, self.composition, adapters),
+                    [example.text for example in examples],
+                    tokens=_TIMED_TOKENS,
+                    rounds=_TIMED_ROUNDS,
+                    follow=advance,
+                )
+            write_text(target, timing.model_dump_json(indent=2) + "\n")
+
+        settings = self._parent_settings() | {"texts": [example.id for example in examples], "tokens": _TIMED_TOKENS}
+        return self.steps.do("timing.json", settings, make, partial(read_card, model=Timing))
 
     def _own_tasks(self, adapters: dict[str, Adapter]) -> None:
         """Each adapter on its own task, beside zero-shot on the same."""

@@ -50,6 +50,7 @@ class DemoSettings(BaseModel):
 
 
 _RATES: dict[Kind, float] = {"column-bias": 1e-3, "low-rank": 2e-3}
+_ADAPTER_RATES: dict[Preset, float] = {"quick": 5e-4, "default": 3e-4, "full": 2e-4}
 _NAMES: dict[Kind, str] = {"column-bias": "Learnable Calibration", "low-rank": "Learnable Calibration++"}
 
 
@@ -89,6 +90,6 @@ def demo_settings(
         validation_records=records[1],
         test_records=records[2],
         finalists={"quick": 1, "default": 2, "full": 3}[preset],
-        adapter=TrainingSettings(learning_rate=2e-4, epochs=epochs[0], patience=1, seed=seed),
+        adapter=TrainingSettings(learning_rate=_ADAPTER_RATES[preset], epochs=epochs[0], patience=1, seed=seed),
         calibrations=tuple(_row(kind, start, epochs[1]) for start in starts for kind in kinds),
     )

@@ -46,6 +46,11 @@ def command(
     show_answers(console, sample_answers(folder, cells))
     console.print(own_table(cells))
     console.print(demo_table(cells))
+    console.print(
+        f"at equal generated tokens one pass takes {demo.timing.ratio:.0%} of the time of "
+        f"{len(demo.composition.tasks)} passes",
+        highlight=False,
+    )
     page = write_page(folder, settings.model_dump(mode="json"), cells)
     console.print(f"report: {page}", highlight=False)
 

@@ -13,9 +13,11 @@ from pydantic import BaseModel, ConfigDict
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from calora.backbone import Backbone
+from calora.errors import CaloraError
 from calora.training.data import EncodedExamples, GroupedSampler, collate
 from calora.training.loss import completion_loss
 
@@ -60,6 +62,7 @@ class Learner(nn.Module):
     def __init__(self, backbone: Backbone, parameters: dict[str, nn.Parameter], autocast: bool = False) -> None:
         super().__init__()
         self.learnt = nn.ParameterDict({name.replace(".", "|"): value for name, value in parameters.items()})
+        _check_head(backbone)
         self._held = (backbone,)
         self.autocast = autocast
         self.tokens = 0
@@ -227,21 +230,45 @@ def train(
     )
     trainer.judge = judge
     trainer.settings = settings
-    for callback in ("PrinterCallback", "ProgressCallback"):
-        for present in list(trainer.callback_handler.callbacks):
-            if type(present).__name__ == callback:
-                trainer.remove_callback(type(present))
+    trainer.remove_callback(PrinterCallback)
     try:
         trainer.train(resume_from_checkpoint=_last_whole_checkpoint(work))
     finally:
         follow.bar.stop()
-    history = [entry for entry in trainer.state.log_history if "eval_loss" in entry or "eval_judge" in entry]
     summary = {
         "settings": settings.model_dump(),
         "examples": len(train_data),
         "steps": trainer.state.global_step,
         "best_step": trainer.state.best_global_step,
-        "validation": json.loads(json.dumps(history)),
+        "validation": _by_epoch(trainer.state.log_history),
     }
     shutil.rmtree(work, ignore_errors=True)
     return summary
+
+
+def _by_epoch(log: list[dict[str, float]]) -> list[dict[str, float]]:
+    """The validation figures of each epoch in one entry."""
+    epochs: dict[float, dict[str, float]] = {}
+    for entry in log:
+        figures = {key: value for key, value in entry.items() if key in ("eval_loss", "eval_judge", "eval_score")}
+        if figures:
+            epochs.setdefault(entry["epoch"], {"epoch": entry["epoch"]}).update(figures)
+    return list(epochs.values())
+
+
+def _check_head(backbone: Backbone) -> None:
+    """Refuse a head whose logits are more than a matrix product: `head_loss` would be another model's loss."""
+    config = backbone.model.config.get_text_config()
+    odd = [
+        key
+        for key, plain in (("final_logit_softcapping", None), ("logit_scale", 1), ("logits_scaling", 1))
+        if getattr(config, key, plain) not in (plain, None)
+    ]
+    head: Any = backbone.model.get_output_embeddings()
+    if getattr(head, "bias", None) is not None:
+        odd.append("a bias in the language-model head")
+    if odd:
+        raise CaloraError(
+            f"{backbone.name} has {', '.join(odd)}, which calora's training loss does not compute",
+            "take a backbone with a plain linear head, such as Llama, Qwen, StableLM or Gemma 3",
+        )

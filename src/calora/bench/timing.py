@@ -1,0 +1,62 @@
+"""The time of one pass against several, at equal generated tokens, in turn and side by side."""
+
+import statistics
+from collections.abc import Callable, Sequence
+
+from pydantic import BaseModel, ConfigDict
+
+from calora.backbone import Backbone
+from calora.generation import Pass, answer_all
+
+
+class Timing(BaseModel):
+    """What `time_passes` measured.
+
+    Args:
+        tokens: Generated in each pass.
+        texts: Answered together.
+        one: Seconds of the one pass, round by round.
+        several: Seconds of the several passes, round by round.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    tokens: int
+    texts: int
+    one: list[float]
+    several: list[float]
+
+    @property
+    def ratio(self) -> float:
+        """Median over rounds of the one pass's share of the several passes' time."""
+        return statistics.median(one / several for one, several in zip(self.one, self.several, strict=True))
+
+
+def time_passes(
+    backbone: Backbone,
+    one: Sequence[Pass],
+    several: Sequence[Pass],
+    texts: Sequence[str],
+    *,
+    tokens: int,
+    rounds: int,
+    follow: Callable[[int], None] = lambda _: None,
+) -> Timing:
+    """Time two ways to answer, each pass forced to just so many tokens.
+
+    Args:
+        backbone: The model.
+        one: The passes of the first way.
+        several: Those of the second.
+        texts: Answered as one batch.
+        tokens: Of each pass.
+        rounds: How often, in turn; what a noisy machine does to one it does to the other.
+        follow: Told of each round.
+    """
+    measured: tuple[list[float], list[float]] = ([], [])
+    for _ in range(rounds):
+        for seconds, passes in zip(measured, (one, several), strict=True):
+            answers = answer_all(backbone, passes, texts, batch_size=len(texts), force_tokens=tokens)
+            seconds.append(sum(answer.seconds for answer in answers))
+        follow(1)
+    return Timing(tokens=tokens, texts=len(texts), one=measured[0], several=measured[1])
