@@ -1,7 +1,7 @@
 """The linear merge at its best: start and strengths chosen on validation dialogues."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -13,7 +13,7 @@ from calora.merging import Merge, Start
 from calora.training.data import EncodedExamples, collate
 from calora.training.loss import completion_loss
 
-_STRENGTHS: dict[Start, tuple[float, ...]] = {"product": (0.6, 0.8, 1.0, 1.2), "factors": (0.5, 0.7, 0.85, 1.0)}
+Grid = Mapping[Start, Sequence[float]]
 
 
 class Candidate(BaseModel):
@@ -32,11 +32,11 @@ class Candidate(BaseModel):
     retrieval: float | None = None
 
 
-def candidates(adapters: int) -> list[Merge]:
-    """Every pair of a start and strengths that is searched, for so many adapters."""
+def candidates(grid: Grid, adapters: int) -> list[Merge]:
+    """Every start with every choice of strengths, for so many adapters."""
     return [
         Merge(start=start, strengths=strengths)
-        for start, values in _STRENGTHS.items()
+        for start, values in grid.items()
         for strengths in itertools.product(values, repeat=adapters)
     ]
 
@@ -46,6 +46,7 @@ def choose_merge(
     adapters: Sequence[Adapter],
     data: EncodedExamples,
     judge: Callable[[Adapter], float],
+    grid: Grid,
     *,
     finalists: int = 3,
     follow: Callable[[], None] = lambda: None,
@@ -57,6 +58,7 @@ def choose_merge(
         adapters: What to merge.
         data: Composed validation examples, encoded.
         judge: Validation retrieval of an adapter, in percent.
+        grid: The strengths to try for each start; each adapter gets each of them.
         finalists: How many of each start are let to answer.
         follow: Called after each trial.
 
@@ -64,12 +66,12 @@ def choose_merge(
         The merge chosen and all that was tried.
     """
     tried = []
-    for merge in candidates(len(adapters)):
+    for merge in candidates(grid, len(adapters)):
         tried.append(Candidate(merge=merge, loss=_loss(backbone, merge(adapters), data)))
         follow()
     tried.sort(key=lambda candidate: candidate.loss)
     final: list[Candidate] = []
-    for start in _STRENGTHS:
+    for start in grid:
         for candidate in [one for one in tried if one.merge.start == start][:finalists]:
             retrieval = judge(candidate.merge(adapters))
             final.append(candidate.model_copy(update={"retrieval": retrieval}))

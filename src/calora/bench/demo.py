@@ -153,19 +153,24 @@ class Demo:
                 self.backbone.prompt(self.composition),
                 self._examples_of(self.validation, self.composition),
             )
-            total = len(candidates(len(parents))) + 2 * self.settings.finalists
+            grid = self.settings.grid
+            total = len(candidates(grid, len(parents))) + len(grid) * self.settings.finalists
             with self.counting("searching merges", total) as advance:
                 chosen, tried = choose_merge(
                     self.backbone,
                     parents,
                     data,
                     self._judge,
+                    grid,
                     finalists=self.settings.finalists,
                     follow=lambda: advance(1),
                 )
             write_text(target, MergeSearch(chosen=chosen, tried=tried).model_dump_json(indent=2) + "\n")
 
-        settings = self._parent_settings() | {"finalists": self.settings.finalists}
+        settings = self._parent_settings() | {
+            "grid": self.settings.grid,
+            "finalists": self.settings.finalists,
+        }
         return self.steps.do("merge-search.json", settings, make, partial(read_card, model=MergeSearch))
 
     def _judge(self, adapter: Adapter | None) -> float:

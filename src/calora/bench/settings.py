@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from calora.calibration import Kind
+from calora.merging import Start
 from calora.training.loop import TrainingSettings
 
 Preset = Literal["quick", "default", "full"]
@@ -44,6 +45,7 @@ class DemoSettings(BaseModel):
     train_records: int | None
     validation_records: int | None
     test_records: int | None
+    grid: dict[Start, tuple[float, ...]]
     finalists: int
     adapter: TrainingSettings
     calibrations: tuple[CalibrationRow, ...]
@@ -51,6 +53,8 @@ class DemoSettings(BaseModel):
 
 _RATES: dict[Kind, float] = {"column-bias": 1e-3, "low-rank": 2e-3}
 _ADAPTER_RATES: dict[Preset, float] = {"quick": 5e-4, "default": 3e-4, "full": 2e-4}
+_COARSE: dict[Start, tuple[float, ...]] = {"product": (0.7, 1.0), "factors": (0.5, 0.85)}
+_FINE: dict[Start, tuple[float, ...]] = {"product": (0.6, 0.8, 1.0, 1.2), "factors": (0.5, 0.7, 0.85, 1.0)}
 _NAMES: dict[Kind, str] = {"column-bias": "Learnable Calibration", "low-rank": "Learnable Calibration++"}
 
 
@@ -89,6 +93,7 @@ def demo_settings(
         train_records=records[0],
         validation_records=records[1],
         test_records=records[2],
+        grid=_COARSE if preset == "quick" else _FINE,
         finalists={"quick": 1, "default": 2, "full": 3}[preset],
         adapter=TrainingSettings(learning_rate=_ADAPTER_RATES[preset], epochs=epochs[0], patience=1, seed=seed),
         calibrations=tuple(_row(kind, start, epochs[1]) for start in starts for kind in kinds),
