@@ -81,7 +81,7 @@ def demo_settings(
         backbone: As for `Backbone.load`.
         seed: Of training; evaluation always has the same names.
     """
-    records = {"quick": (48, 12, 12), "default": (240, 24, 36), "full": (None, None, None)}[preset]
+    records = {"quick": (48, 12, 12), "default": (240, 36, 72), "full": (None, None, None)}[preset]
     epochs = {"quick": (1, 1), "default": (2, 2), "full": (4, 4)}[preset]
     starts: tuple[Literal["factors", "tuned"], ...] = ("factors", "tuned") if preset == "full" else ("factors",)
     kinds: tuple[Kind, ...] = ("column-bias", "low-rank")
