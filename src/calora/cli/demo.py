@@ -38,10 +38,10 @@ def command(
     from calora.report import demo_table, own_table, sample_answers, show_answers, write_page
     from calora.storage import write_text
 
-    write_text(folder / "settings.json", settings.model_dump_json(indent=2) + "\n")
     begin = time.monotonic()
     options.say(f"{composition} on {backbone}, {preset}, seed {seed}: {folder}")
     demo = Demo(settings, folder, lambda step: options.say(f"{_clock(time.monotonic() - begin)}  {step}"), counting)
+    write_text(folder / "settings.json", settings.model_dump_json(indent=2) + "\n")
     cells = list(demo.go().values())
     show_answers(console, sample_answers(folder, cells))
     console.print(own_table(cells))

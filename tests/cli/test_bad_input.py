@@ -1,0 +1,179 @@
+"""What a user can get wrong: a message with a hint, exit code 2, and nothing left behind."""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from calora.adapter import write_adapter
+from calora.backbone import Backbone
+from calora.calibration import Calibration, CalibrationCard, fresh_tensors, write_calibration
+from calora.cli import main
+from calora.merging import Merge
+from tests.conftest import random_adapter
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def calora(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    """Run the command line in an empty folder; gives the exit code, standard output and standard error."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["calora", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return run
+
+
+@pytest.fixture
+def pair(llama: Backbone, tmp_path: Path) -> tuple[Path, Path]:
+    """Two adapters of the tiny Llama, on disk."""
+    folders = tmp_path / "summary", tmp_path / "es"
+    for seed, folder in enumerate(folders):
+        adapter = random_adapter(llama, seed, name=folder.name)
+        assert adapter.card
+        write_adapter(adapter.with_card(adapter.card.model_copy(update={"backbone": llama.name})), folder)
+    return folders
+
+
+def lines(path: Path, *rows: object) -> Path:
+    path.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wrong", "hint"),
+    [
+        (["train", "es+summary", "out"], "wrong order", "summary+es"),
+        (["train", "summary+summary", "out"], "two tasks of one kind", "at most one"),
+        (["train", "poem", "out"], "unknown task 'poem'", "summary"),
+        (["demo", "--backbone", "nowhere/at-all"], "nowhere/at-all", "embedded names"),
+        (["demo", "--composition", "summary"], "summary is one task", "summary+es"),
+        (["demo", "--quick", "--full"], "exclude each other", "one of them"),
+        (["sizes"], "no architecture", "--paper"),
+        (["sizes", "absent.json"], "absent.json", "config.json"),
+        (["evaluate", "summary", "--rouge", "mine"], "unknown ROUGE tokenizer", "paper"),
+        (["evaluate", "summary", "--split", "all"], "unknown split", "test"),
+        (["run", "nothing-here", os.devnull], "the text is empty", "dialogue"),
+        (["compare", "nothing-here"], "nothing-here", ""),
+        (["merge", "nothing-here", "--out", "out"], "adapter_config.json is missing", "expected a folder"),
+    ],
+)
+def test_a_wrong_request_is_told(calora: Run, tmp_path: Path, arguments: list[str], wrong: str, hint: str) -> None:
+    code, _, err = calora(*arguments)
+    assert code == 2
+    assert wrong in err
+    assert "hint:" in err
+    assert hint in err
+    assert "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_line_of_data_that_does_not_parse_is_named(calora: Run, tmp_path: Path) -> None:
+    data = lines(tmp_path / "my.jsonl", {"text": "a", "target": "b"}, '{"text": "half')
+    code, _, err = calora("train", "summary", "out", "--data", data)
+    assert code == 2
+    assert "my.jsonl:2" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_rank_in_a_factors_merge_is_refused(calora: Run, llama: Backbone, pair: tuple[Path, Path]) -> None:
+    write_adapter(random_adapter(llama, 5, rank=2, name="es"), pair[1])
+    code, _, err = calora("merge", *pair, "--out", "merged")
+    assert code == 2
+    assert "one rank" in err
+    assert "product" in err
+    assert not Path("merged").exists()
+
+
+def test_a_damaged_adapter_is_refused(calora: Run, pair: tuple[Path, Path]) -> None:
+    tensors = pair[0] / "adapter_model.safetensors"
+    tensors.write_bytes(tensors.read_bytes()[:-100])
+    code, _, err = calora("merge", *pair, "--out", "merged")
+    assert code == 2
+    assert "not a whole safetensors file" in err
+
+
+def test_a_place_that_is_taken_is_kept(calora: Run, pair: tuple[Path, Path]) -> None:
+    code, _, err = calora("merge", *pair, "--out", pair[0])
+    assert code == 2
+    assert "--force" in err
+
+
+def test_a_place_that_cannot_be_written_is_told(calora: Run, tmp_path: Path, pair: tuple[Path, Path]) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    code, _, err = calora("merge", *pair, "--out", tmp_path / "file" / "merged")
+    assert code == 2
+    assert "cannot write" in err
+
+
+def test_an_adapter_of_another_backbone_is_refused(
+    calora: Run, backbones: dict[str, Backbone], pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("Ann: hello\nBob: hello")
+    code, _, err = calora("run", pair[0], text, "--backbone", backbones["gemma3"].name, "--composition", "summary")
+    assert code == 2
+    assert "use the backbone the adapter was trained on" in err
+
+
+def test_merge_and_run_answer_a_text(calora: Run, pair: tuple[Path, Path], tmp_path: Path) -> None:
+    code, _, _ = calora("merge", *pair, "--out", "merged", "--start", "product", "--composition", "summary+es")
+    assert code == 0
+    text = tmp_path / "text.txt"
+    text.write_text("Ann: hello\nBob: hello")
+    code, out, _ = calora("run", "merged", text, "--max-tokens", 4)
+    assert code == 0
+    assert out.endswith("\n")
+
+
+def test_a_calibration_whose_parent_changed_is_stale(
+    calora: Run, llama: Backbone, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    from calora.adapter import adapter_sha256, read_adapter
+
+    merged = Merge()([read_adapter(folder) for folder in pair])
+    card = CalibrationCard(
+        kind="column-bias",
+        rank=4,
+        shared="kind",
+        composition="summary+es",
+        merge=Merge(),
+        parents={folder.name: adapter_sha256(folder) for folder in pair},
+        backbone=llama.name,
+        backbone_sha256=llama.sha256,
+    )
+    write_calibration(Calibration(card, fresh_tensors(card, merged)), tmp_path / "both")
+    text = tmp_path / "text.txt"
+    text.write_text("Ann: hello\nBob: hello")
+    asked = ["run", "both", text, "--composition", "summary+es", "--max-tokens", 2]
+    parents = [option for folder in pair for option in ("--adapter", folder)]
+    assert calora(*asked, *parents)[0] == 0
+    code, _, err = calora(*asked)
+    assert code == 2
+    assert "--adapter" in err
+    write_adapter(random_adapter(llama, 9, name="es"), pair[1])
+    code, _, err = calora(*asked, *parents)
+    assert code == 2
+    assert "calibrate again" in err
+
+
+def test_sizes_of_the_paper(calora: Run) -> None:
+    code, out, _ = calora("sizes", "--paper")
+    assert code == 0
+    for figure in ("22,699", "166,229", "29,917,184", "0.08", "0.56"):
+        assert figure in out
+
+
+def test_strengths_that_are_no_numbers_are_refused(calora: Run, pair: tuple[Path, Path]) -> None:
+    code, _, err = calora("merge", *pair, "--out", "merged", "--strengths", "1,much")
+    assert code == 2
+    assert "1,much" in err
