@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from calora.console import error_console
+
 console = Console()
 if not console.is_terminal:
     console = Console(width=120)
@@ -14,6 +16,7 @@ if not console.is_terminal:
 @contextmanager
 def counting(title: str, total: int) -> Iterator[Callable[[int], None]]:
     """A bar on standard error with the time left; gives the function that moves it on."""
+    errors = error_console()
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
@@ -21,8 +24,9 @@ def counting(title: str, total: int) -> Iterator[Callable[[int], None]]:
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=errors,
         transient=True,
+        disable=not errors.is_terminal,
     ) as bar:
         task = bar.add_task(title, total=total)
         yield lambda count: bar.advance(task, count)

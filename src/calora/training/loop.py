@@ -17,6 +17,7 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from calora.backbone import Backbone
+from calora.console import error_console
 from calora.errors import CaloraError
 from calora.training.data import EncodedExamples, GroupedSampler, collate
 from calora.training.loss import completion_loss
@@ -116,12 +117,13 @@ class _Follow(TrainerCallback):
         self.title = title
         self.patience = patience
         self.bar = Progress(
-            TextColumn("{task.description:<34}"),
-            BarColumn(bar_width=24),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=16),
             TextColumn("{task.fields[notes]}"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
+            console=error_console(),
         )
         self.task: TaskID | None = None
         self.loss = float("nan")
