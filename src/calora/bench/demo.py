@@ -38,6 +38,7 @@ from calora.training.data import EncodedExamples
 
 _VERSION = 1
 EVALUATION_SEED = 0
+_LEAST_OF_A_DOMAIN = 3
 _TIMED_TEXTS, _TIMED_TOKENS, _TIMED_ROUNDS = 12, 32, 3
 
 
@@ -328,12 +329,17 @@ class Demo:
 
 
 def _spread(records: list[Record], wanted: int | None) -> list[Record]:
-    """As many records as wanted, the same number of each domain as far as that goes."""
+    """As many records as wanted, the same number of each domain as far as that goes.
+
+    A domain gives three or more, or none: retrieval within a domain of one dialogue cannot miss.
+    """
     if wanted is None or wanted >= len(records):
         return records
     domains: dict[str, list[Record]] = {}
     for record in records:
         domains.setdefault(record.domain, []).append(record)
-    rounds = (domain[index] for index in range(len(records)) for domain in domains.values() if index < len(domain))
+    count = max(1, min(len(domains), wanted // _LEAST_OF_A_DOMAIN))
+    names = [list(domains)[index * len(domains) // count] for index in range(count)]
+    rounds = (domains[name][index] for index in range(len(records)) for name in names if index < len(domains[name]))
     chosen = {record.id for record, _ in zip(rounds, range(wanted), strict=False)}
     return [record for record in records if record.id in chosen]

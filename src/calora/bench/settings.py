@@ -60,7 +60,8 @@ _NAMES: dict[Kind, str] = {"column-bias": "Learnable Calibration", "low-rank": "
 
 def _row(kind: Kind, start: Literal["factors", "product", "tuned"], epochs: int) -> CalibrationRow:
     name = f"{kind}-{start}"
-    title = _NAMES[kind] if start == "factors" else f"{kind} on the {start} start"
+    paper = _NAMES[kind] if start == "factors" else f"{kind} on the {start} start"
+    title = f"{paper} (rate {_RATES[kind]:g})"
     return CalibrationRow(
         name=name,
         title=title,
