@@ -23,11 +23,7 @@ def linear_factors(adapters: Sequence[Adapter], strengths: Sequence[float] | Non
     weights = _checked(adapters, strengths, 1 / max(1, len(adapters)))
     merged = {}
     for module in _modules(adapters):
-        pairs = [
-            (w, adapter.modules[module])
-            for w, adapter in zip(weights, adapters, strict=True)
-            if module in adapter.modules
-        ]
+        pairs = _weighted(module, adapters, weights)
         ranks = sorted({factors.rank for _, factors in pairs})
         if len(ranks) > 1:
             raise CaloraError(
@@ -54,11 +50,7 @@ def linear_product(adapters: Sequence[Adapter], strengths: Sequence[float] | Non
     weights = _checked(adapters, strengths, 1.0)
     merged = {}
     for module in _modules(adapters):
-        pairs = [
-            (w, adapter.modules[module])
-            for w, adapter in zip(weights, adapters, strict=True)
-            if module in adapter.modules
-        ]
+        pairs = _weighted(module, adapters, weights)
         merged[module] = Factors(
             np.concatenate([factors.a for _, factors in pairs], axis=0),
             np.concatenate([np.float32(w) * factors.b for w, factors in pairs], axis=1),
@@ -68,6 +60,12 @@ def linear_product(adapters: Sequence[Adapter], strengths: Sequence[float] | Non
 
 def _modules(adapters: Sequence[Adapter]) -> list[str]:
     return list(dict.fromkeys(module for adapter in adapters for module in adapter.modules))
+
+
+def _weighted(module: str, adapters: Sequence[Adapter], weights: Sequence[float]) -> list[tuple[float, Factors]]:
+    """The factors of those adapters that have the module, each with its weight."""
+    both = zip(weights, adapters, strict=True)
+    return [(weight, adapter.modules[module]) for weight, adapter in both if module in adapter.modules]
 
 
 def _checked(adapters: Sequence[Adapter], strengths: Sequence[float] | None, default: float) -> list[float]:
