@@ -95,6 +95,19 @@ def _os_problem(error: OSError, path: Path) -> CaloraError:
     )
 
 
+def numbered_lines(path: Path) -> list[tuple[int, str]]:
+    """The lines of a JSON Lines file that are not blank, with their numbers from 1.
+
+    Raises:
+        CaloraError: The file cannot be read, or is not UTF-8.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")  # JSON may hold other line breaks, such as U+2028
+    except (OSError, UnicodeDecodeError) as error:
+        raise CaloraError(f"{path} cannot be read: {error}", "expected a UTF-8 file of JSON lines") from error
+    return [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+
+
 def sha256_of(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:

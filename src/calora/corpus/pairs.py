@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from calora.corpus.examples import Example
 from calora.errors import CaloraError
-from calora.storage import write_text
+from calora.storage import numbered_lines, write_text
 
 
 class _Pair(BaseModel):
@@ -28,14 +28,8 @@ def read_pairs(path: str | Path) -> list[Example]:
         CaloraError: Names the file, the line and what is wrong with it.
     """
     path = Path(path)
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CaloraError(f"{path} cannot be read: {error}", "expected a UTF-8 file of JSON lines") from error
     examples = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    for number, line in numbered_lines(path):
         try:
             pair = _Pair.model_validate_json(line)
         except ValidationError as error:

@@ -8,6 +8,7 @@ from typing import Literal, Self, get_args
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from calora.errors import CaloraError
+from calora.storage import numbered_lines
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -84,13 +85,7 @@ def read_records(path: str | Path) -> list[Record]:
     path = Path(path)
     records: list[Record] = []
     seen: dict[str, int] = {}
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")  # JSON may hold other line breaks, such as U+2028
-    except (OSError, UnicodeDecodeError) as error:
-        raise CaloraError(f"{path} cannot be read: {error}", "expected a UTF-8 file of JSON lines") from error
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    for number, line in numbered_lines(path):
         try:
             record = Record.model_validate_json(line)
         except ValidationError as error:
