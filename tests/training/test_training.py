@@ -134,6 +134,7 @@ def test_training_lowers_the_loss_and_leaves_the_weights_to_the_bit(
     losses = [entry["eval_loss"] for entry in calibration.card.training["validation"]]
     assert len(losses) == 3
     assert losses[-1] < losses[0] - 0.01
+    assert 0 < calibration.card.training["shipped_kl"] < 1e-4  # rounding to bfloat16 is 1 part in 256 at most
     assert bits(llama) == before
     assert not (tmp_path / "work").exists()
     fresh = fresh_tensors(calibration.card, random_adapter(llama), SETTINGS.seed)
@@ -152,6 +153,7 @@ def test_an_adapter_lowers_the_loss_and_leaves_the_backbone_to_the_bit(
     assert adapter.card is not None
     losses = [entry["eval_loss"] for entry in adapter.card.training["validation"]]
     assert losses[-1] < losses[0] - 0.01
+    assert 0 < adapter.card.training["shipped_kl"] < 1e-4
     assert set(adapter.modules) == set(backbone.targets)
     assert bits(backbone) == before
     assert [type(module) for module in backbone.model.modules()] == names

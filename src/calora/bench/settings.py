@@ -51,6 +51,7 @@ class DemoSettings(BaseModel):
     calibrations: tuple[CalibrationRow, ...]
 
 
+_PAPER_RATE = 5e-4
 _RATES: dict[Kind, float] = {"column-bias": 1e-3, "low-rank": 2e-3}
 _ADAPTER_RATES: dict[Preset, float] = {"quick": 5e-4, "default": 3e-4, "full": 2e-4}
 _COARSE: dict[Start, tuple[float, ...]] = {"product": (0.7, 1.0), "factors": (0.5, 0.85)}
@@ -58,16 +59,16 @@ _FINE: dict[Start, tuple[float, ...]] = {"product": (0.6, 0.8, 1.0, 1.2), "facto
 _NAMES: dict[Kind, str] = {"column-bias": "Learnable Calibration", "low-rank": "Learnable Calibration++"}
 
 
-def _row(kind: Kind, start: Literal["factors", "product", "tuned"], epochs: int) -> CalibrationRow:
-    name = f"{kind}-{start}"
-    paper = _NAMES[kind] if start == "factors" else f"{kind} on the {start} start"
-    title = f"{paper} (rate {_RATES[kind]:g})"
+def _row(kind: Kind, start: Literal["factors", "product", "tuned"], rate: float, epochs: int) -> CalibrationRow:
+    """A row; with the paper's start it has the paper's name, with its rate too its name ends in `-paper`."""
+    paper = start == "factors" and rate == _PAPER_RATE
+    name = _NAMES[kind] if start == "factors" else f"{kind} on the {start} start"
     return CalibrationRow(
-        name=name,
-        title=title,
+        name=f"{kind}-paper" if paper else f"{kind}-{start}",
+        title=f"{name} (paper's rate {rate:g})" if paper else f"{name} (rate {rate:g})",
         kind=kind,
         start=start,
-        training=TrainingSettings(learning_rate=_RATES[kind], epochs=epochs, patience=1),
+        training=TrainingSettings(learning_rate=rate, epochs=epochs, patience=1),
     )
 
 
@@ -83,9 +84,15 @@ def demo_settings(
         seed: Of training; evaluation always has the same names.
     """
     records = {"quick": (48, 12, 12), "default": (240, 36, 72), "full": (None, None, None)}[preset]
-    epochs = {"quick": (1, 1), "default": (2, 2), "full": (4, 4)}[preset]
-    starts: tuple[Literal["factors", "tuned"], ...] = ("factors", "tuned") if preset == "full" else ("factors",)
+    epochs = {"quick": 1, "default": 2, "full": 4}[preset]
     kinds: tuple[Kind, ...] = ("column-bias", "low-rank")
+    if preset == "full":
+        rows = [
+            *(_row(kind, "factors", _PAPER_RATE, epochs) for kind in kinds),
+            *(_row(kind, "tuned", _RATES[kind], epochs) for kind in kinds),
+        ]
+    else:
+        rows = [_row(kind, "factors", _RATES[kind], epochs) for kind in kinds]
     return DemoSettings(
         composition=composition,
         backbone=backbone,
@@ -96,6 +103,6 @@ def demo_settings(
         test_records=records[2],
         grid=_COARSE if preset == "quick" else _FINE,
         finalists={"quick": 1, "default": 2, "full": 3}[preset],
-        adapter=TrainingSettings(learning_rate=_ADAPTER_RATES[preset], epochs=epochs[0], patience=1, seed=seed),
-        calibrations=tuple(_row(kind, start, epochs[1]) for start in starts for kind in kinds),
+        adapter=TrainingSettings(learning_rate=_ADAPTER_RATES[preset], epochs=epochs, patience=1, seed=seed),
+        calibrations=tuple(rows),
     )

@@ -5,14 +5,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import torch
 
 from calora.adapter import Adapter, AdapterCard, Factors
+from calora.attach import attached
 from calora.backbone import Backbone
 from calora.tasks import Composition
 from calora.training.data import EncodedExamples, ExamplesOf
 from calora.training.loop import Judge, Learner, TrainingSettings, train
+from calora.training.shipped import completion_log_probabilities, divergence
 
 RANK, ALPHA, DROPOUT = 32, 16, 0.05
 A_SEED = 0
@@ -44,23 +47,33 @@ def train_adapter(
         judge: Chooses the epoch; validation loss if None.
     """
     prompt = backbone.prompt(composition)
+    validation = EncodedExamples(backbone, prompt, validation_examples)
     with injected(backbone, rank, alpha) as learner:
         summary = train(
             learner,
             EncodedExamples(backbone, prompt, train_examples),
-            EncodedExamples(backbone, prompt, validation_examples),
+            validation,
             settings,
             work,
             f"adapter {composition}",
             judge,
         )
+        trained = completion_log_probabilities(backbone, validation, learner.autocast)
     values = {name: value.cpu().numpy().astype(np.float32) for name, value in learner.values().items()}
     scale = np.float32(alpha / rank)
     factors = {name: Factors(values[f"{name}.A"], scale * values[f"{name}.B"]) for name in backbone.targets}
+    with attached(backbone, Adapter({name: _as_stored(pair) for name, pair in factors.items()})):
+        summary["shipped_kl"] = divergence(trained, completion_log_probabilities(backbone, validation))
     card = AdapterCard(
         name=str(composition), backbone=backbone.name, backbone_sha256=backbone.sha256, prompt=prompt, training=summary
     )
     return Adapter(factors, card)
+
+
+def _as_stored(factors: Factors) -> Factors:
+    """The values that a file in bfloat16 gives back."""
+    a, b = (half.astype(ml_dtypes.bfloat16).astype(np.float32) for half in (factors.a, factors.b))
+    return Factors(a, b)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from calora.backbone import Backbone
 from calora.calibration import Calibration, CalibrationCard, fresh_tensors, site_of
 from calora.training.data import EncodedExamples, ExamplesOf
 from calora.training.loop import Judge, Learner, TrainingSettings, train
+from calora.training.shipped import completion_log_probabilities, divergence
 
 
 def train_calibration(
@@ -46,17 +47,24 @@ def train_calibration(
         for name, value in fresh_tensors(card, merged, settings.seed).items()
     }
     learner = Learner(backbone, parameters)
-    with hooked(backbone, calibrated_updates(backbone, merged, card, parameters)):
+    validation = EncodedExamples(backbone, card.prompt, validation_examples)
+    updates = calibrated_updates(backbone, merged, card, parameters)
+    with hooked(backbone, updates):
         summary = train(
             learner,
             EncodedExamples(backbone, card.prompt, train_examples),
-            EncodedExamples(backbone, card.prompt, validation_examples),
+            validation,
             settings,
             work,
             f"calibration {card.composition} {card.kind}",
             judge,
         )
-    tensors = {name: value.cpu().numpy().astype(np.float32) for name, value in learner.values().items()}
+        trained = completion_log_probabilities(backbone, validation)
+        tensors = {name: value.cpu().numpy().astype(np.float32, copy=True) for name, value in learner.values().items()}
+        with torch.no_grad():
+            for parameter in learner.parameters():
+                parameter.copy_(parameter.bfloat16())
+        summary["shipped_kl"] = divergence(trained, completion_log_probabilities(backbone, validation))
     return Calibration(card.model_copy(update={"training": summary, "calora_version": __version__}), tensors)
 
 

@@ -4,28 +4,28 @@ from typing import Any
 
 import torch
 
-_ROWS = 128
+_BLOCK = 8192
 
 
 class _HeadLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        total = hidden.new_zeros((), dtype=torch.float32)
-        gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
-        for start in range(0, len(hidden), _ROWS):
-            rows = slice(start, start + _ROWS)
-            logits = (hidden[rows] @ weight.t()).float()
-            highest = logits.amax(dim=1, keepdim=True)
-            own = logits.gather(1, targets[rows].unsqueeze(1)) - highest
+        rows = len(hidden)
+        own = torch.einsum("nh,nh->n", hidden.float(), weight[targets].float())
+        highest = torch.full((rows, 1), -torch.inf, device=hidden.device)
+        total = torch.zeros(rows, 1, device=hidden.device)
+        expected = torch.zeros(hidden.shape, device=hidden.device) if ctx.needs_input_grad[0] else None
+        for block in weight.split(_BLOCK):
+            logits = (hidden @ block.t()).float()
+            before, highest = highest, torch.maximum(highest, logits.amax(dim=1, keepdim=True))
+            shrink = (before - highest).exp_()
             weights = logits.sub_(highest).exp_()
-            sums = weights.sum(dim=1, keepdim=True)
-            total += (sums.log() - own).sum()
-            if gradient is not None:
-                expected = (weights.to(weight.dtype) @ weight) / sums
-                gradient[rows] = (expected - weight[targets[rows]]).to(hidden.dtype)
-        if gradient is not None:
-            ctx.save_for_backward(gradient / len(hidden))
-        return total / len(hidden)
+            total.mul_(shrink).add_(weights.sum(dim=1, keepdim=True))
+            if expected is not None:
+                expected.mul_(shrink).add_(weights.to(weight.dtype) @ block)
+        if expected is not None:
+            ctx.save_for_backward(((expected / total - weight[targets]) / rows).to(hidden.dtype))
+        return ((total.log() + highest).squeeze(1) - own).mean()
 
     @staticmethod
     def backward(ctx: Any, upstream: torch.Tensor) -> tuple[torch.Tensor, None, None]:
@@ -36,8 +36,9 @@ class _HeadLoss(torch.autograd.Function):
 def head_loss(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Mean cross-entropy of a frozen language-model head.
 
-    The gradient of each block of rows is formed as soon as its logits are, so that no more than 128 rows of
-    logits ever exist: with a vocabulary of 262 thousand they are the largest thing in a training step.
+    The vocabulary is taken in blocks, with a running maximum, sum and gradient (as FlashAttention does over
+    keys), so that a block's logits are used while they are in the cache and no others ever exist: with a
+    vocabulary of 262 thousand they are the largest thing in a training step.
 
     Args:
         hidden: [n, hidden], the last hidden states at the positions that predict the completion.
