@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from calora.tasks import Composition, Prompt
     from calora.training.adapter import train_adapter
     from calora.training.calibration import train_calibration
-    from calora.training.loop import TrainingSettings
+    from calora.training.settings import TrainingSettings
 
 _HOMES = {
     "adapter": ("Adapter", "Factors", "read_adapter", "write_adapter"),
@@ -36,7 +36,7 @@ _HOMES = {
     "tasks": ("Composition", "Prompt"),
     "training.adapter": ("train_adapter",),
     "training.calibration": ("train_calibration",),
-    "training.loop": ("TrainingSettings",),
+    "training.settings": ("TrainingSettings",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from calora.adapter import Adapter, module_kind
 from calora.embedded import EMBEDDED, cache_folder, embedded_gguf
 from calora.errors import CaloraError
+from calora.merging import DenseUpdate
 from calora.storage import sha256_of, writing_folder
 from calora.tasks import Composition, Prompt
 
@@ -54,12 +55,10 @@ class Backbone:
         if name_or_path in EMBEDDED:
             file = embedded_gguf(name_or_path)
             folder = _dequantised(file, dtype, file.parent.parent / f"{name_or_path}-{str(dtype).rpartition('.')[2]}")
-            return cls(name_or_path, EMBEDDED[name_or_path].sha256, *_load(folder, dtype))
+            return cls(name_or_path, backbone_sha256(name_or_path), *_load(folder, dtype))
         path = Path(name_or_path)
         if path.suffix == ".gguf":
-            if not path.exists():
-                raise CaloraError(f"{path} does not exist", "expected a GGUF file")
-            sha256 = sha256_of(path)
+            sha256 = backbone_sha256(name_or_path)
             key = f"gguf-{sha256[:16]}-{str(dtype).rpartition('.')[2]}"
             return cls(path.stem, sha256, *_load(_dequantised(path, dtype, cache_folder() / key), dtype))
         if not path.is_dir():
@@ -114,7 +113,7 @@ class Backbone:
     def _begins_with_bos(self) -> bool:
         return list(self.tokenizer("a").input_ids)[:1] == [self.tokenizer.bos_token_id]
 
-    def check_adapter(self, adapter: Adapter) -> None:
+    def check_adapter(self, adapter: Adapter | DenseUpdate) -> None:
         """Refuse an adapter whose modules or shapes are not this backbone's; warn where only the SHA differs.
 
         Raises:
@@ -122,19 +121,31 @@ class Backbone:
         """
         name = adapter.card.name if adapter.card else "the adapter"
         origin = f" (trained on {adapter.card.backbone})" if adapter.card else ""
-        for module, factors in adapter.modules.items():
+        for module, update in adapter.modules.items():
             if module not in self.targets:
                 raise CaloraError(
                     f"{name}{origin} has an update for {module}, which {self.name} does not have",
                     "use the backbone the adapter was trained on",
                 )
-            if factors.shape != self.targets[module]:
+            if update.shape != self.targets[module]:
                 raise CaloraError(
-                    f"{name}{origin}: {module} is {factors.shape}, in {self.name} it is {self.targets[module]}",
+                    f"{name}{origin}: {module} is {update.shape}, in {self.name} it is {self.targets[module]}",
                     "use the backbone the adapter was trained on",
                 )
         if adapter.card and adapter.card.backbone_sha256 != self.sha256:
             warnings.warn(f"{name} was trained on other weights of this architecture{origin}", stacklevel=2)
+
+
+def backbone_sha256(name_or_path: str) -> str:
+    """The SHA-256 by which artefacts name a backbone, without loading it; arguments and errors as `Backbone.load`."""
+    if name_or_path in EMBEDDED:
+        return EMBEDDED[name_or_path].sha256
+    path = Path(name_or_path)
+    if path.suffix == ".gguf":
+        if not path.exists():
+            raise CaloraError(f"{path} does not exist", "expected a GGUF file")
+        return sha256_of(path)
+    return _folder_sha256(path if path.is_dir() else _hub_folder(name_or_path))
 
 
 @lru_cache

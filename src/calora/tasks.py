@@ -4,13 +4,14 @@ A primary task reads a dialogue; a secondary one rewrites or translates a text. 
 them in order (`summary+professional+es`); a single task is a composition of one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from calora.errors import CaloraError
 
 Role = Literal["primary", "tone", "language"]
+Metric = Literal["rougeL", "weighted"]
 _ORDER: tuple[Role, ...] = ("primary", "tone", "language")
 
 
@@ -24,6 +25,8 @@ class Task:
         instruction: The request when the task stands alone.
         then: The same request when it follows another task.
         label: What the answer is called, in lower case but for languages.
+        field: Where records hold a primary task's references, the key of a secondary one's; the name if None.
+        metric: The ROUGE by which a primary task's answers are compared, the paper's choice.
     """
 
     name: str
@@ -31,6 +34,13 @@ class Task:
     instruction: str
     then: str
     label: str
+    field: str | None = None
+    metric: Metric = "rougeL"
+
+    @property
+    def key(self) -> str:
+        """The field, or the name where the two are one."""
+        return self.field or self.name
 
 
 def _tone(name: str, article: str = "a") -> Task:
@@ -46,7 +56,7 @@ TASKS: dict[str, Task] = {
     task.name: task
     for task in (
         Task("summary", "primary", "Summarize the dialogue.", "summarize it.", "summary"),
-        Task("reply", "primary", "Reply to the dialogue.", "reply to it.", "reply"),
+        Task("reply", "primary", "Reply to the dialogue.", "reply to it.", "reply", metric="weighted"),
         _tone("professional"),
         _tone("casual"),
         _tone("humorous"),
@@ -65,17 +75,21 @@ class Composition:
     tasks: tuple[Task, ...]
 
     @classmethod
-    def parse(cls, text: str) -> "Composition":
+    def parse(cls, text: str, known: Mapping[str, Task] = TASKS) -> "Composition":
         """Read `summary+es`.
+
+        Args:
+            text: Names joined by `+`.
+            known: The tasks there are, by name.
 
         Raises:
             CaloraError: A task is unknown, comes twice or stands in the wrong place.
         """
         names = [name.strip() for name in text.split("+")]
         for name in names:
-            if name not in TASKS:
-                raise CaloraError(f"unknown task {name!r} in composition {text!r}", f"tasks: {', '.join(TASKS)}")
-        tasks = tuple(TASKS[name] for name in names)
+            if name not in known:
+                raise CaloraError(f"unknown task {name!r} in composition {text!r}", f"tasks: {', '.join(known)}")
+        tasks = tuple(known[name] for name in names)
         places = [_ORDER.index(task.role) for task in tasks]
         if len(set(places)) < len(places):
             raise CaloraError(
@@ -104,6 +118,11 @@ class Composition:
     def language(self) -> str:
         """The two-letter code of the language of the answer."""
         return self.tasks[-1].name if self.tasks[-1].role == "language" else "en"
+
+    @property
+    def metric(self) -> Metric:
+        """The ROUGE by which the answers are compared: the first task's."""
+        return self.tasks[0].metric
 
     @property
     def instruction(self) -> str:

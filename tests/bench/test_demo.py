@@ -1,14 +1,12 @@
 import json
-from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from calora.backbone import Backbone
-from calora.bench.demo import Demo, _spread
+from calora.bench.demo import Demo
 from calora.bench.settings import demo_settings
 from calora.calibration import read_calibration
-from calora.corpus import load_everyday
 from calora.errors import CaloraError
 from tests.bench.kill import cells, torture
 
@@ -57,13 +55,3 @@ def test_the_whole_way_on_a_real_backbone(tmp_path: Path) -> None:
     assert min(losses) < start, "calibrating did not lower the validation loss of the merge it started from"
     parents = [demo.steps.run / "adapters" / name for name in ("summary", "casual")]
     assert all((parent / "adapter_model.safetensors").exists() for parent in parents)
-
-
-def test_a_part_of_a_split_has_three_or_more_of_each_of_its_domains() -> None:
-    records = load_everyday("test")
-    for wanted in (3, 12, 36, 72, 100):
-        part = _spread(records, wanted)
-        assert len(part) == wanted
-        assert min(Counter(record.domain for record in part).values()) >= 3
-    assert _spread(records, None) == _spread(records, 1000) == records
-    assert len({record.domain for record in _spread(records, 36)}) == 12

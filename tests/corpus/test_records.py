@@ -1,11 +1,12 @@
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from calora.corpus import load_everyday, read_records
+from calora.corpus import load_everyday, read_records, spread
 from calora.errors import CaloraError
 
 Row = dict[str, Any]
@@ -157,3 +158,13 @@ def test_a_file_in_another_encoding_is_named(tmp_path: Path) -> None:
         read_records(file)
     assert str(caught.value).startswith(f"{file} cannot be read: ")
     assert caught.value.hint == "expected a UTF-8 file of JSON lines"
+
+
+def test_a_part_of_a_split_has_three_or_more_of_each_of_its_domains() -> None:
+    records = load_everyday("test")
+    for wanted in (3, 12, 36, 72, 100):
+        part = spread(records, wanted)
+        assert len(part) == wanted
+        assert min(Counter(record.domain for record in part).values()) >= 3
+    assert spread(records, None) == spread(records, 1000) == records
+    assert len({record.domain for record in spread(records, 36)}) == 12

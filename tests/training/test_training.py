@@ -13,7 +13,7 @@ from calora.corpus import Example
 from calora.encoding import encode_answer, encode_prompt
 from calora.merging import Merge, linear_factors
 from calora.tasks import Composition
-from calora.training.loop import TrainingSettings
+from calora.training.settings import TrainingSettings
 from tests.conftest import ARCHITECTURES, adapter_logits, random_adapter
 
 SUMMARY = Composition.parse("summary")

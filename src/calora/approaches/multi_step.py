@@ -3,7 +3,10 @@
 from collections.abc import Mapping
 
 from calora.adapter import Adapter
+from calora.approaches.registry import Plan, approach
 from calora.backbone import Backbone
+from calora.bench.case import Case
+from calora.bench.making import adapter_steps
 from calora.generation import Pass
 from calora.tasks import Composition
 
@@ -17,3 +20,13 @@ def multi_step(backbone: Backbone, composition: Composition, adapters: Mapping[s
         adapters: Task name to its adapter.
     """
     return [Pass(adapters[task.name], backbone.prompt(Composition((task,)))) for task in composition.tasks]
+
+
+@approach("multi-step", "Multi-step")
+def planned(case: Case) -> Plan:
+    """Plan as many passes as the composition has tasks."""
+    names = [task.name for task in case.composition.tasks]
+    return Plan(
+        lambda backbone, values: multi_step(backbone, case.composition, dict(zip(names, values, strict=True))),
+        adapter_steps(case),
+    )

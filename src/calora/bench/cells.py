@@ -21,7 +21,8 @@ class Costs(BaseModel):
         seconds: Mean computing time a request, decoded in batches.
         tokens: Mean generated tokens a request, over all passes.
         parameters: Learnt for the composition.
-        mebibytes: Of those parameters in bfloat16.
+        updates: Steps of the training that learnt them.
+        examples: That were seen in it, an example once an epoch.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -30,6 +31,8 @@ class Costs(BaseModel):
     seconds: float
     tokens: float
     parameters: int
+    updates: int = 0
+    examples: int = 0
 
     @property
     def mebibytes(self) -> float:
@@ -38,7 +41,23 @@ class Costs(BaseModel):
 
 
 class Cell(BaseModel):
-    """One row of a results table; the answers and their scores lie beside it, in predictions/."""
+    """One row of a results table; the answers and their scores lie beside it, in predictions/.
+
+    Args:
+        composition: What was asked for.
+        approach: Its name; in a benchmark the label of its row and the setting, such as `linear (tuned)`.
+        title: Of its row.
+        backbone: Its name.
+        seed: Of training.
+        n: Dialogues.
+        scores: Mean over dialogues of every measure.
+        chance: What retrieval gives by guessing, in percent.
+        truncated: Answers that ended for want of room.
+        costs: Of a request.
+        options: What a benchmark's row set.
+        key: Fingerprint of all that the cell depends on; a cell with another key is made again.
+        provenance: What it was made from.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -52,6 +71,8 @@ class Cell(BaseModel):
     chance: float
     truncated: int
     costs: Costs
+    options: dict[str, Any] = {}
+    key: str = ""
     provenance: dict[str, Any] = {}
 
 
@@ -64,6 +85,10 @@ def write_cell(
     passes: int,
     parameters: int,
     rouge_tokenizer: RougeTokenizer = "unicode",
+    *,
+    updates: int = 0,
+    seen: int = 0,
+    texts: bool = True,
 ) -> None:
     """Score answers and write the cell and its predictions.
 
@@ -76,6 +101,9 @@ def write_cell(
         passes: Runs of the model a request.
         parameters: Learnt for the composition.
         rouge_tokenizer: `unicode`, or `paper`'s, which drops accented letters.
+        updates: Steps of the training for the composition.
+        seen: Examples that were seen in it.
+        texts: Whether predictions repeat the dialogue and the reference, which the ids name as well.
     """
     scored = score_answers(
         [answer.text for answer in answers],
@@ -91,8 +119,7 @@ def write_cell(
             {
                 "id": example.id,
                 "domain": example.domain,
-                "text": example.text,
-                "reference": example.target,
+                **({"text": example.text, "reference": example.target} if texts else {}),
                 "answer": answer.text,
                 "tokens": answer.tokens,
                 "truncated": answer.truncated,
@@ -108,6 +135,8 @@ def write_cell(
         seconds=sum(answer.seconds for answer in answers) / n,
         tokens=sum(answer.tokens for answer in answers) / n,
         parameters=parameters,
+        updates=updates,
+        examples=seen,
     )
     cell = Cell(
         **head,

@@ -25,7 +25,7 @@ from calora.bench.settings import CalibrationRow, DemoSettings
 from calora.bench.steps import Steps
 from calora.bench.timing import Timing, time_passes
 from calora.calibration import CalibrationCard, fold, read_calibration, write_calibration
-from calora.corpus import Example, Record, load_everyday, make_examples
+from calora.corpus import Example, Record, load_everyday, make_examples, spread
 from calora.errors import CaloraError
 from calora.generation import Answer, Pass, answer_all
 from calora.merging import Merge
@@ -38,7 +38,6 @@ from calora.training.data import EncodedExamples
 
 _VERSION = 1
 EVALUATION_SEED = 0
-_LEAST_OF_A_DOMAIN = 3
 _TIMED_TEXTS, _TIMED_TOKENS, _TIMED_ROUNDS = 12, 32, 3
 
 
@@ -76,9 +75,9 @@ class Demo:
             raise CaloraError(
                 f"{self.composition} is one task", "the demo needs a composition such as summary+es or reply+casual"
             )
-        self.train = _spread(load_everyday("train"), self.settings.train_records)
-        self.validation = _spread(load_everyday("validation"), self.settings.validation_records)
-        self.test = _spread(load_everyday("test"), self.settings.test_records)
+        self.train = spread(load_everyday("train"), self.settings.train_records)
+        self.validation = spread(load_everyday("validation"), self.settings.validation_records)
+        self.test = spread(load_everyday("test"), self.settings.test_records)
         self.steps = Steps(self.run, self.follow)
         self.backbone = Backbone.load(self.settings.backbone)
 
@@ -326,20 +325,3 @@ class Demo:
 
     def _examples_of(self, records: Sequence[Record], composition: Composition) -> Callable[[int], list[Example]]:
         return lambda epoch: make_examples(records, composition, seed=self.settings.seed, epoch=epoch)
-
-
-def _spread(records: list[Record], wanted: int | None) -> list[Record]:
-    """As many records as wanted, the same number of each domain as far as that goes.
-
-    A domain gives three or more, or none: retrieval within a domain of one dialogue cannot miss.
-    """
-    if wanted is None or wanted >= len(records):
-        return records
-    domains: dict[str, list[Record]] = {}
-    for record in records:
-        domains.setdefault(record.domain, []).append(record)
-    count = max(1, min(len(domains), wanted // _LEAST_OF_A_DOMAIN))
-    names = [list(domains)[index * len(domains) // count] for index in range(count)]
-    rounds = (domains[name][index] for index in range(len(records)) for name in names if index < len(domains[name]))
-    chosen = {record.id for record, _ in zip(rounds, range(wanted), strict=False)}
-    return [record for record in records if record.id in chosen]

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 from calora.calibration import Kind
 from calora.merging import Start
-from calora.training.loop import TrainingSettings
+from calora.training.settings import TrainingSettings
 
 Preset = Literal["quick", "default", "full"]
 

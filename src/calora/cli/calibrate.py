@@ -52,7 +52,7 @@ def command(
 
     from calora.backbone import Backbone
     from calora.training.calibration import train_calibration
-    from calora.training.loop import TrainingSettings
+    from calora.training.settings import TrainingSettings
 
     loaded = Backbone.load(name)
     try:

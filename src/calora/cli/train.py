@@ -31,7 +31,7 @@ def command(
 
     from calora.backbone import Backbone
     from calora.training.adapter import train_adapter
-    from calora.training.loop import TrainingSettings
+    from calora.training.settings import TrainingSettings
 
     settings = TrainingSettings(learning_rate=learning_rate, epochs=epochs, batch_size=batch_size, seed=seed)
     adapter = train_adapter(

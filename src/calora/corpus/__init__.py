@@ -4,7 +4,7 @@ from calora.corpus.everyday import load_everyday
 from calora.corpus.examples import Example, make_examples
 from calora.corpus.names import draw_names
 from calora.corpus.pairs import read_pairs, write_pairs
-from calora.corpus.records import Record, Split, read_records
+from calora.corpus.records import Record, Split, read_records, spread
 
 __all__ = [
     "Example",
@@ -15,5 +15,6 @@ __all__ = [
     "make_examples",
     "read_pairs",
     "read_records",
+    "spread",
     "write_pairs",
 ]

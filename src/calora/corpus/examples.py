@@ -51,14 +51,14 @@ def make_examples(
     Raises:
         CaloraError: The records have no references for the composition.
     """
-    key = "_".join(task.name for task in composition.secondary) or "en"
+    key = "_".join(task.key for task in composition.secondary) or "en"
     examples = []
     for record in records:
         names = draw_names(record, seed, epoch)
         pair = (names["A"], names["B"])
         if composition.primary is not None:
             dialogue = "\n".join(f"{names[speaker]}: {text}" for speaker, text in record.dialogue)
-            sources = [(record.id, dialogue, composition.primary.name)]
+            sources = [(record.id, dialogue, composition.primary.key)]
         else:
             sources = [
                 (f"{record.id}/{field}", getattr(record, field)["en"], field)

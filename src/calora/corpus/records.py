@@ -1,6 +1,7 @@
 """Records of the Everyday format: a dialogue with placeholders for names, and references for each task."""
 
 import re
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal, Self, get_args
@@ -17,6 +18,7 @@ Speaker = Literal["A", "B"]
 _PLAIN = frozenset({"en", "es", "fr", "de", "professional", "casual", "humorous", "narrative"})
 _KEYS = {"summary": _PLAIN | {"professional_es", "casual_fr", "humorous_de"}, "reply": _PLAIN}
 _TURNS = (4, 9)
+_LEAST_OF_A_DOMAIN = 3
 
 
 class Record(BaseModel):
@@ -103,3 +105,24 @@ def read_records(path: str | Path) -> list[Record]:
     if not records:
         raise CaloraError(f"{path} holds no records", "expected one JSON record a line")
     return records
+
+
+def spread(records: Sequence[Record], wanted: int | None) -> list[Record]:
+    """As many records as wanted, the same number of each domain as far as that goes.
+
+    A domain gives three or more, or none: retrieval within a domain of one dialogue cannot miss.
+
+    Args:
+        records: Of one split.
+        wanted: How many; None takes all.
+    """
+    if wanted is None or wanted >= len(records):
+        return list(records)
+    domains: dict[str, list[Record]] = {}
+    for record in records:
+        domains.setdefault(record.domain, []).append(record)
+    count = max(1, min(len(domains), wanted // _LEAST_OF_A_DOMAIN))
+    names = [list(domains)[index * len(domains) // count] for index in range(count)]
+    rounds = (domains[name][index] for index in range(len(records)) for name in names if index < len(domains[name]))
+    chosen = {record.id for record, _ in zip(rounds, range(wanted), strict=False)}
+    return [record for record in records if record.id in chosen]

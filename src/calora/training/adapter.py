@@ -14,7 +14,8 @@ from calora.attach import attached
 from calora.backbone import Backbone
 from calora.tasks import Composition
 from calora.training.data import EncodedExamples, ExamplesOf
-from calora.training.loop import Judge, Learner, TrainingSettings, train
+from calora.training.loop import Judge, Learner, train
+from calora.training.settings import TrainingSettings
 from calora.training.shipped import completion_log_probabilities, divergence
 
 RANK, ALPHA, DROPOUT = 32, 16, 0.05

@@ -12,7 +12,8 @@ from calora.attach import Update, hooked, low_rank
 from calora.backbone import Backbone
 from calora.calibration import Calibration, CalibrationCard, fresh_tensors, site_of
 from calora.training.data import EncodedExamples, ExamplesOf
-from calora.training.loop import Judge, Learner, TrainingSettings, train
+from calora.training.loop import Judge, Learner, train
+from calora.training.settings import TrainingSettings
 from calora.training.shipped import completion_log_probabilities, divergence
 
 

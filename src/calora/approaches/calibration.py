@@ -1,0 +1,82 @@
+"""Learnable Calibration, both of the paper's variants and what else the same idea can be."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from calora.approaches.linear import linear_merge
+from calora.approaches.one_pass import one_pass
+from calora.approaches.registry import Plan, approach
+from calora.backbone import Backbone
+from calora.bench.case import Case
+from calora.bench.making import adapter_steps, calibration_step, merged
+from calora.calibration import Kind, Shared, fold
+from calora.generation import Pass
+from calora.merging import Start
+
+_PAPER = "https://arxiv.org/abs/2507.16083"
+_SEARCH = [{"start": start, "rate": rate} for start in ("factors", "product") for rate in (5e-4, 1e-3, 2e-3)]
+_ALONE_SEARCH = [{"rate": rate, "epochs": epochs} for rate in (5e-4, 1e-3, 2e-3) for epochs in (2, 4)]
+
+
+@approach("calibration", "Learnable Calibration", search=_SEARCH, source=_PAPER)
+def column_bias(case: Case, start: Start = "factors", strength: float | None = None, rate: float | None = None) -> Plan:
+    """Plan one pass with a column bias on the adapters' merge; options as for `calibrated`."""
+    return calibrated(case, "column-bias", start=start, strength=strength, rate=rate)
+
+
+@approach("calibration++", "Learnable Calibration++", search=_SEARCH, source=_PAPER)
+def low_rank(
+    case: Case, start: Start = "factors", strength: float | None = None, rate: float | None = None, rank: int = 4
+) -> Plan:
+    """Plan one pass with a shared low-rank update on the adapters' merge; options as for `calibrated`."""
+    return calibrated(case, "low-rank", start=start, strength=strength, rate=rate, rank=rank)
+
+
+@approach("any-calibration", "Calibration", search=_SEARCH)
+def calibrated(
+    case: Case,
+    kind: Kind = "column-bias",
+    start: Start = "factors",
+    strength: float | None = None,
+    rate: float | None = None,
+    epochs: int | None = None,
+    rank: int = 4,
+    shared: Shared = "kind",
+    adapters: bool = True,
+) -> Plan:
+    """Plan one pass with a calibrated merge.
+
+    Args:
+        case: What is asked for.
+        kind: Of the calibration.
+        start: The merge it starts from.
+        strength: Of every adapter in it; the start's own if None.
+        rate: Learning rate; the recipe's for calibrations if None.
+        epochs: At most; likewise.
+        rank: Of the low-rank kind.
+        shared: By all layers per kind of module, or a calibration a layer.
+        adapters: False leaves them out: the calibration acts on the backbone alone.
+    """
+    changes = {"learning_rate": rate, "epochs": epochs}
+    training = case.recipe.calibration.model_copy(update={key: value for key, value in changes.items() if value})
+    steps = adapter_steps(case) if adapters else ()
+    merge = linear_merge(case, start, strength)
+
+    def passes(backbone: Backbone, values: Sequence[Any]) -> list[Pass]:
+        *parents, calibration = values
+        return one_pass(backbone, case.composition, fold(merged(backbone, merge, parents), calibration))
+
+    step = calibration_step(case, steps, merge, training, kind=kind, rank=rank, shared=shared)
+    return Plan(passes, (*steps, step), lambda values: values[-1:])
+
+
+@approach("calibration-alone", "Calibration without adapters", search=_ALONE_SEARCH)
+def alone(case: Case, rate: float | None = None, epochs: int | None = None) -> Plan:
+    """Plan one pass with a column bias on the backbone alone."""
+    return calibrated(case, "column-bias", rate=rate, epochs=epochs, adapters=False)
+
+
+@approach("calibration++-alone", "Calibration++ without adapters", search=_ALONE_SEARCH)
+def low_rank_alone(case: Case, rate: float | None = None, epochs: int | None = None, rank: int = 4) -> Plan:
+    """Plan one pass with a low-rank update that all layers share, a joint expert of the calibration's size."""
+    return calibrated(case, "low-rank", rate=rate, epochs=epochs, rank=rank, adapters=False)

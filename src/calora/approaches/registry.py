@@ -1,0 +1,126 @@
+"""The registry of approaches: those of calora, one a file, and those of other packages.
+
+Another package adds its own by an entry point in the group `calora.approaches` that names a module; importing the
+module runs its `@approach` decorators.
+"""
+
+import inspect
+import pkgutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+from calora.errors import CaloraError
+
+if TYPE_CHECKING:
+    from calora.adapter import Adapter
+    from calora.backbone import Backbone
+    from calora.bench.store import Step
+    from calora.calibration import Calibration
+    from calora.generation import Pass
+
+GROUP = "calora.approaches"
+
+
+def _nothing(values: Sequence[Any]) -> "Sequence[Adapter | Calibration]":
+    return ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How an approach answers in one case.
+
+    Args:
+        passes: (backbone, the parents' values) to the passes of a request.
+        parents: What has to be trained or chosen first.
+        stored: The parents' values to those that have to be kept for the composition alone.
+    """
+
+    passes: "Callable[[Backbone, Sequence[Any]], Sequence[Pass]]"
+    parents: "tuple[Step[Any], ...]" = ()
+    stored: "Callable[[Sequence[Any]], Sequence[Adapter | Calibration]]" = _nothing
+
+
+@dataclass(frozen=True)
+class Approach:
+    """A way to answer composite requests.
+
+    Args:
+        name: In recipes.
+        title: In tables.
+        plan: (case, **options) to a plan; the options' defaults are the published values.
+        search: Options to try for the tuned row, the published ones among them.
+        source: Where it is described.
+        version: Of its code; cells of another version are made again.
+    """
+
+    name: str
+    title: str
+    plan: Callable[..., Plan]
+    search: tuple[Mapping[str, Any], ...] = ()
+    source: str | None = None
+    version: int = 1
+
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        """Refuse options that the approach does not have.
+
+        Raises:
+            CaloraError: Names those that it has.
+        """
+        known = list(inspect.signature(self.plan).parameters)[1:]
+        unknown = sorted(set(options) - set(known))
+        if unknown:
+            raise CaloraError(
+                f"approach {self.name} has no option {', '.join(unknown)}", f"its options: {', '.join(known) or 'none'}"
+            )
+
+
+_REGISTRY: dict[str, Approach] = {}
+
+
+def approach(
+    name: str, title: str, *, search: Sequence[Mapping[str, Any]] = (), source: str | None = None, version: int = 1
+) -> Callable[[Callable[..., Plan]], Callable[..., Plan]]:
+    """Register a planning function as an approach; arguments as for `Approach`."""
+
+    def register(plan: Callable[..., Plan]) -> Callable[..., Plan]:
+        if name in _REGISTRY and _REGISTRY[name].plan.__module__ != plan.__module__:
+            raise CaloraError(
+                f"two approaches are called {name}: in {_REGISTRY[name].plan.__module__} and in {plan.__module__}",
+                "give one of them another name",
+            )
+        _REGISTRY[name] = Approach(name, title, plan, tuple(search), source, version)
+        return plan
+
+    return register
+
+
+def approaches() -> dict[str, Approach]:
+    """Every registered approach by name."""
+    _load()
+    return dict(_REGISTRY)
+
+
+def find_approach(name: str) -> Approach:
+    """An approach by name.
+
+    Raises:
+        CaloraError: There is none; names those that there are.
+    """
+    _load()
+    if name not in _REGISTRY:
+        raise CaloraError(f"unknown approach {name!r}", f"approaches: {', '.join(sorted(_REGISTRY))}")
+    return _REGISTRY[name]
+
+
+@cache
+def _load() -> None:
+    import calora.approaches as package
+
+    for module in pkgutil.iter_modules(package.__path__):
+        import_module(f"{package.__name__}.{module.name}")
+    for entry in entry_points(group=GROUP):
+        entry.load()

@@ -1,0 +1,25 @@
+"""One task's adapter alone, asked for all tasks: what the adapters that are there give for nothing."""
+
+from calora.approaches.one_pass import one_pass
+from calora.approaches.registry import Plan, approach
+from calora.bench.case import Case
+from calora.bench.making import adapter_step
+
+
+@approach("primary-adapter", "Primary adapter")
+def primary_adapter(case: Case) -> Plan:
+    """Plan one pass with the first task's adapter."""
+    return _alone(case, 0)
+
+
+@approach("secondary-adapter", "Secondary adapter")
+def secondary_adapter(case: Case) -> Plan:
+    """Plan one pass with the last task's adapter."""
+    return _alone(case, -1)
+
+
+def _alone(case: Case, place: int) -> Plan:
+    return Plan(
+        lambda backbone, values: one_pass(backbone, case.composition, values[0]),
+        (adapter_step(case, case.composition.tasks[place]),),
+    )

@@ -1,0 +1,117 @@
+"""Where a cell is made: the records, the backbone, and what names them when artefacts are looked for."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from calora.backbone import Backbone, backbone_sha256
+from calora.bench.recipe import Recipe
+from calora.corpus import Example, Record, Split, load_everyday, make_examples, read_records, spread
+from calora.storage import fingerprint
+from calora.tasks import Composition, Task
+
+if TYPE_CHECKING:
+    from calora.training.data import ExamplesOf
+
+EVALUATION_SEED = 0
+
+
+@dataclass
+class Workplace:
+    """What the cells of a recipe share; each thing is loaded when it is first asked for.
+
+    Args:
+        recipe: The recipe.
+        load: Gives a backbone by its name.
+    """
+
+    recipe: Recipe
+    load: Callable[[str], Backbone] = Backbone.load
+    _backbones: dict[str, Backbone] = field(default_factory=dict)
+    _sha256: dict[str, str] = field(default_factory=dict)
+    _records: dict[Split, list[Record]] = field(default_factory=dict)
+    _data_keys: dict[Split, str] = field(default_factory=dict)
+
+    def backbone(self, name: str) -> Backbone:
+        """A backbone; only the last one is kept in memory."""
+        if name not in self._backbones:
+            self._backbones = {name: self.load(name)}
+        return self._backbones[name]
+
+    def sha256(self, name: str) -> str:
+        """Of a backbone, which need not be loaded for it."""
+        if name not in self._sha256:
+            self._sha256[name] = backbone_sha256(name)
+        return self._sha256[name]
+
+    def records(self, split: Split) -> list[Record]:
+        """The records of a split that the recipe takes."""
+        if split not in self._records:
+            data = self.recipe.data
+            given = load_everyday() if data.records is None else read_records(data.records)
+            wanted = {"train": data.train, "validation": data.validation, "test": data.test}[split]
+            self._records[split] = spread([record for record in given if record.split == split], wanted)
+        return self._records[split]
+
+    def data_key(self, split: Split) -> str:
+        """The fingerprint of a split's content."""
+        if split not in self._data_keys:
+            content = [record.model_dump(mode="json") for record in self.records(split)]
+            self._data_keys[split] = fingerprint(content)
+        return self._data_keys[split]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One composition with one backbone and one seed: what an approach is planned for.
+
+    Args:
+        place: What it shares with other cases.
+        backbone_name: As for `Backbone.load`.
+        composition: What is asked for.
+        seed: Of training.
+    """
+
+    place: Workplace
+    backbone_name: str
+    composition: Composition
+    seed: int
+
+    @property
+    def backbone(self) -> Backbone:
+        """The backbone, loaded when first asked for."""
+        return self.place.backbone(self.backbone_name)
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe."""
+        return self.place.recipe
+
+    def of(self, *tasks: Task) -> "Case":
+        """The same for other tasks."""
+        return replace(self, composition=Composition(tasks))
+
+    def training_examples(self, split: Split) -> "ExamplesOf":
+        """Epoch to examples, with other names in each."""
+        return partial(_examples, self.place.records(split), self.composition, self.seed)
+
+    def evaluation_examples(self, split: Split) -> list[Example]:
+        """Examples to answer, the same names in every run."""
+        fields = ("summary",) if self.composition.primary is None else None
+        return make_examples(self.place.records(split), self.composition, seed=EVALUATION_SEED, fields=fields)
+
+    def settings(self, *splits: Split) -> dict[str, Any]:
+        """What everything made here depends on: the backbone, the seed, the prompt's words and the data."""
+        return {
+            "backbone": self.place.sha256(self.backbone_name),
+            "composition": str(self.composition),
+            "words": [self.composition.instruction, self.composition.label],
+            "fields": [task.key for task in self.composition.tasks],
+            "seed": self.seed,
+            "data": {split: self.place.data_key(split) for split in splits},
+        }
+
+
+def _examples(records: Sequence[Record], composition: Composition, seed: int, epoch: int) -> list[Example]:
+    return make_examples(records, composition, seed=seed, epoch=epoch)

@@ -1,0 +1,368 @@
+"""The grid: every approach on every composition with every backbone and seed, a cell each, resumable."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from calora.approaches.registry import Approach, Plan, find_approach
+from calora.bench.case import EVALUATION_SEED, Case, Workplace
+from calora.bench.cells import Cell, read_cell, write_cell
+from calora.bench.recipe import ApproachRecipe, Recipe, Setting
+from calora.bench.store import Step, StepFailedError, Store, slug
+from calora.corpus import Split
+from calora.errors import CaloraError
+from calora.generation import answer_all
+from calora.storage import fingerprint, read_card, write_text
+
+CELL_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the results: an approach under a label with one setting.
+
+    Args:
+        approach: What is registered.
+        recipe: As the recipe has it.
+        setting: `paper` or `tuned`.
+    """
+
+    approach: Approach
+    recipe: ApproachRecipe
+    setting: Setting
+
+    @property
+    def label(self) -> str:
+        """The label, with the setting where it is not the paper's."""
+        label = self.recipe.label or self.recipe.name
+        return f"{label} (tuned)" if self.setting == "tuned" else label
+
+    @property
+    def title(self) -> str:
+        """For tables."""
+        title = self.recipe.label or self.approach.title
+        return f"{title}, tuned" if self.setting == "tuned" else title
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a cell stands in the grid."""
+
+    row: Row
+    case: Case
+
+    @property
+    def name(self) -> str:
+        """The name of its files."""
+        case = self.case
+        return slug(f"{case.composition}--{self.row.label}--{Path(case.backbone_name).stem}--{case.seed}")
+
+
+class Trial(BaseModel):
+    """A candidate of a search, with its mean validation scores in percent."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    options: dict[str, Any]
+    retrieval: float
+    rouge: float
+
+
+class Choice(BaseModel):
+    """What the search of a tuned row chose.
+
+    Args:
+        approach: Its name.
+        options: The candidate with the highest mean validation retrieval; ROUGE breaks ties.
+        tried: Every candidate.
+        key: Fingerprint of all that it depends on.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    approach: str
+    options: dict[str, Any]
+    tried: list[Trial]
+    key: str
+
+
+@dataclass
+class Progress:
+    """What a run has done and what is left, for whoever watches.
+
+    Args:
+        done: Label to the cells that are there.
+        total: Label to the cells that there will be.
+        now: What is being made.
+        failed: Cells that could not be made, with the reason.
+        left: Estimated seconds to the end; None as long as too little is known.
+    """
+
+    done: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    total: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    now: str = ""
+    failed: list[tuple[str, str]] = field(default_factory=list)
+    left: float | None = None
+
+
+@dataclass
+class Grid:
+    """A recipe being worked through.
+
+    Args:
+        recipe: What to compare.
+        run: The run folder: cells, predictions, choices, the resolved recipe.
+        store: Where trained artefacts lie; they may be gone once the cells are there.
+        follow: Told of the progress, often.
+        place: Records and backbones.
+    """
+
+    recipe: Recipe
+    run: Path
+    store: Store
+    follow: Callable[[Progress], None] = lambda _: None
+    place: Workplace | None = None
+
+    def __post_init__(self) -> None:
+        self.workplace = self.place or Workplace(self.recipe)
+        self.rows = rows_of(self.recipe)
+        self.progress = Progress()
+        self.store.follow = lambda step: self._tell(f"{step.kind} {step.name}")
+        self._seconds: dict[str, list[float]] = defaultdict(list)
+
+    def places(self) -> list[Place]:
+        """Every cell of the grid, those of one backbone, seed and composition together."""
+        return sorted(
+            (Place(row, case) for row in self.rows for case in self._cases(row.recipe)),
+            key=lambda place: (
+                self.recipe.backbones.index(place.case.backbone_name),
+                place.case.seed,
+                self._compositions().index(str(place.case.composition)),
+            ),
+        )
+
+    def go(self) -> list[Cell]:
+        """Make every cell that is not there; one that fails does not stop the others.
+
+        Returns:
+            The cells that are there at the end.
+        """
+        write_text(self.run / "recipe.json", self.recipe.model_dump_json(indent=2) + "\n")
+        places = self.places()
+        for place in places:
+            self.progress.total[place.row.label] += 1
+        cells = []
+        for index, place in enumerate(places):
+            try:
+                cells.append(self.cell(place))
+                self.progress.done[place.row.label] += 1
+            except Exception as error:
+                self.progress.failed.append((place.name, str(error) or repr(error)))
+            self._estimate(places[index + 1 :])
+            self._tell("")
+        return cells
+
+    def cell(self, place: Place, split: Split = "test", options: Mapping[str, Any] | None = None) -> Cell:
+        """A cell, made unless it is there with the same key.
+
+        Args:
+            place: Where it stands.
+            split: `validation` for a trial of the search.
+            options: Instead of those of the row.
+        """
+        chosen = self.options(place) if options is None else dict(options)
+        plan, settings, key = self._planned(place, split, chosen)
+        name = place.name if options is None else slug(f"{place.name}--{fingerprint(chosen)}")
+        folder = self.run if split == "test" else self.run / split
+        path = folder / "cells" / f"{name}.json"
+        if path.exists():
+            found = read_cell(path)
+            if found.key == key:
+                return found
+        values = [self._made(step) for step in plan.parents]
+        self._tell(f"answering: {place.row.title} on {place.case.composition}, {split}")
+        begin = time.monotonic()
+        self._answer(path, place, split, plan, values, {"settings": settings, "key": key, "options": chosen})
+        self._seconds["cell"].append(time.monotonic() - begin)
+        return read_cell(path)
+
+    def options(self, place: Place) -> dict[str, Any]:
+        """The options of a row: its own, and on top of them what the search chose."""
+        own = dict(place.row.recipe.options)
+        return own if place.row.setting == "paper" else {**self.choice(place.row, place.case.backbone_name).options}
+
+    def choice(self, row: Row, backbone: str) -> Choice:
+        """Search a tuned row on validation, unless that was done with the same settings.
+
+        Every candidate is tried on the search's compositions with the recipe's first seed.
+        """
+        assert self.recipe.search is not None
+        candidates = candidates_of(row, self.recipe.search.budget)
+        cases = [
+            Case(self.workplace, backbone, self.recipe.parse(name), self.recipe.seeds[0])
+            for name in self.recipe.search.compositions
+        ]
+        places = [Place(row, case) for case in cases]
+        trials = [self._planned(place, "validation", options)[2] for options in candidates for place in places]
+        key = fingerprint([candidates, trials])
+        path = self.run / "choices" / f"{slug(f'{row.label}--{Path(backbone).stem}')}.json"
+        if path.exists():
+            found = read_card(path, Choice)
+            if found.key == key:
+                return found
+        tried = []
+        for options in candidates:
+            cells = [self.cell(place, "validation", options) for place in places]
+            metrics = [f"masked_{place.case.composition.metric}" for place in places]
+            retrieval = _mean([cell.scores["retrieval"] for cell in cells])
+            rouge = _mean([cell.scores[metric] for cell, metric in zip(cells, metrics, strict=True)])
+            tried.append(Trial(options=options, retrieval=retrieval, rouge=rouge))
+        best = max(tried, key=lambda trial: (trial.retrieval, trial.rouge))
+        choice = Choice(approach=row.approach.name, options=best.options, tried=tried, key=key)
+        write_text(path, choice.model_dump_json(indent=2) + "\n")
+        return choice
+
+    def _answer(
+        self, path: Path, place: Place, split: Split, plan: Plan, values: list[Any], made: dict[str, Any]
+    ) -> None:
+        case = place.case
+        examples = case.evaluation_examples(split)
+        passes = plan.passes(case.backbone, values)
+        answers = answer_all(
+            case.backbone, passes, [example.text for example in examples], max_tokens=self.recipe.max_tokens
+        )
+        stored = plan.stored(values)
+        trainings = [artefact.card.training for artefact in stored if artefact.card]
+        head = {
+            "composition": str(case.composition),
+            "approach": place.row.label,
+            "title": place.row.title,
+            "backbone": case.backbone_name,
+            "seed": case.seed,
+            "options": made["options"],
+            "key": made["key"],
+            "provenance": made["settings"] | {"dtype": str(case.backbone.model.dtype).rpartition(".")[2]},
+        }
+        write_cell(
+            path,
+            examples,
+            answers,
+            case.composition.language,
+            head,
+            len(passes),
+            sum(artefact.parameters for artefact in stored),
+            updates=sum(int(training.get("steps", 0)) for training in trainings),
+            seen=sum(_seen(training) for training in trainings),
+            texts=False,
+        )
+
+    def _planned(self, place: Place, split: Split, options: Mapping[str, Any]) -> tuple[Plan, dict[str, Any], str]:
+        """A plan, what its cell depends on beside the plan's parents, and the key of both."""
+        plan: Plan = place.row.approach.plan(place.case, **options)
+        settings = place.case.settings(split) | {
+            "cell_version": CELL_VERSION,
+            "approach": place.row.approach.name,
+            "approach_version": place.row.approach.version,
+            "options": dict(options),
+            "evaluation_seed": EVALUATION_SEED,
+            "max_tokens": self.recipe.max_tokens,
+        }
+        return plan, settings, fingerprint([settings, [parent.key for parent in plan.parents]])
+
+    def _made(self, step: Step[Any]) -> Any:
+        """A step's value; the times of what had to be made go into the estimate."""
+        missing = [one for one in step.lineage() if not self.store.has(one)]
+        value = self.store.get(step)
+        for one in missing:
+            record = self.store.record(one)
+            if record is not None:
+                self._seconds[one.kind].append(float(record["seconds"]))
+        return value
+
+    def _estimate(self, places: Sequence[Place]) -> None:
+        """Guess the time left from the mean time of each kind of step so far; searches to come are not counted."""
+        wanted: dict[str, str] = {}
+        for place in places:
+            if place.row.setting == "paper":
+                wanted[place.name] = "cell"
+                for parent in place.row.approach.plan(place.case, **place.row.recipe.options).parents:
+                    wanted |= {one.key: one.kind for one in parent.lineage() if not self.store.has(one)}
+        known = {kind: sum(times) / len(times) for kind, times in self._seconds.items()}
+        if wanted and set(wanted.values()) <= known.keys():
+            self.progress.left = sum(known[kind] for kind in wanted.values())
+
+    def _tell(self, now: str) -> None:
+        self.progress.now = now
+        self.follow(self.progress)
+
+    def _compositions(self) -> list[str]:
+        own = [name for row in self.rows for name in row.recipe.compositions or ()]
+        return list(dict.fromkeys([*self.recipe.compositions, *own]))
+
+    def _cases(self, recipe: ApproachRecipe) -> Iterator[Case]:
+        for backbone in self.recipe.backbones:
+            for seed in recipe.seeds or self.recipe.seeds:
+                for name in recipe.compositions or self.recipe.compositions:
+                    yield Case(self.workplace, backbone, self.recipe.parse(name), seed)
+
+
+def rows_of(recipe: Recipe) -> list[Row]:
+    """The rows of a recipe, their options checked before any work is done.
+
+    Raises:
+        CaloraError: An unknown approach or option, or a search that is over the budget.
+    """
+    rows = [Row(find_approach(one.name), one, setting) for one in recipe.approaches for setting in one.settings]
+    for row in rows:
+        row.approach.check_options(row.recipe.options)
+        if row.setting == "tuned" and recipe.search is not None:
+            candidates_of(row, recipe.search.budget)
+    return rows
+
+
+def candidates_of(row: Row, budget: int) -> list[dict[str, Any]]:
+    """What a tuned row may try: the approach's candidates that agree with what the recipe pins.
+
+    Where none agrees, the pinned options replace those of every candidate.
+
+    Raises:
+        CaloraError: There are none, or more than the budget allows.
+    """
+    pinned = row.recipe.options
+    agreeing = [
+        one for one in row.approach.search if all(one.get(key, value) == value for key, value in pinned.items())
+    ]
+    given = [{**candidate, **pinned} for candidate in agreeing or row.approach.search]
+    distinct = list({fingerprint(options): options for options in given}.values())
+    if not distinct:
+        raise CaloraError(f"approach {row.approach.name} has nothing to search", "leave out its tuned setting")
+    if len(distinct) > budget:
+        raise CaloraError(
+            f"approach {row.approach.name} would try {len(distinct)} candidates, the budget is {budget}",
+            "raise search.budget for all approaches, or pin some of its options",
+        )
+    return distinct
+
+
+def failures(grid: Grid) -> list[tuple[str, str, int]]:
+    """What failed first, why, and how many cells were lost by it."""
+    counts: dict[tuple[str, str], int] = defaultdict(int)
+    steps: dict[str, StepFailedError] = {str(error): error for error in grid.store.failed.values()}
+    for name, reason in grid.progress.failed:
+        error = steps.get(reason)
+        counts[(f"{error.step.kind} {error.step.name}", str(error.reason)) if error else (name, reason)] += 1
+    return [(what, why, count) for (what, why), count in counts.items()]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _seen(training: Mapping[str, Any]) -> int:
+    """Examples seen in training: steps times the batch, the last batch of an epoch taken for full."""
+    return int(training.get("steps", 0)) * int(training.get("settings", {}).get("batch_size", 0))

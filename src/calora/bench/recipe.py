@@ -1,0 +1,170 @@
+"""The recipe of a benchmark: what to compare, on what, and how much may be searched."""
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from calora.errors import CaloraError
+from calora.tasks import TASKS, Composition, Metric, Role, Task
+from calora.training.settings import TrainingSettings
+
+Setting = Literal["paper", "tuned"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TaskRecipe(_Part):
+    """A task of one's own.
+
+    Args:
+        role: `primary` reads the dialogue, `tone` and `language` rewrite a text.
+        instruction: The request when the task stands alone.
+        then: The same request when it follows another task.
+        label: What the answer is called.
+        field: Where the records hold its references; the task's name if left out.
+        metric: By which its answers are ranked beside retrieval.
+    """
+
+    role: Role
+    instruction: str
+    then: str
+    label: str
+    field: str | None = None
+    metric: Metric = "rougeL"
+
+
+class ApproachRecipe(_Part):
+    """An approach with its settings.
+
+    Args:
+        name: Of a registered approach.
+        label: Of its rows, so that one approach can stand in several; the name if left out.
+        settings: `paper` takes the published values, `tuned` those that the search chose; a row each.
+        options: Instead of the approach's own values; what is given here is not searched.
+        compositions: Instead of the recipe's.
+        seeds: Instead of the recipe's.
+    """
+
+    name: str
+    label: str | None = None
+    settings: tuple[Setting, ...] = ("paper",)
+    options: dict[str, Any] = {}
+    compositions: tuple[str, ...] | None = None
+    seeds: tuple[int, ...] | None = None
+
+
+class SearchRecipe(_Part):
+    """What every approach may try before its tuned row.
+
+    Args:
+        budget: The most candidates an approach may try.
+        compositions: On which they are tried; what is best in the mean is fixed for all compositions.
+    """
+
+    budget: int = Field(6, ge=1)
+    compositions: tuple[str, ...]
+
+
+class DataRecipe(_Part):
+    """Which records; None takes all of a split.
+
+    Args:
+        records: A JSON Lines file of records; the Everyday corpus if left out.
+        train: How many of the training split, spread over its domains.
+        validation: Of the validation split.
+        test: Of the test split.
+    """
+
+    records: Path | None = None
+    train: int | None = None
+    validation: int | None = None
+    test: int | None = None
+
+
+class Recipe(_Part):
+    """A grid of cells: every approach on every composition with every backbone and seed.
+
+    Args:
+        backbones: As for `Backbone.load`.
+        seeds: Of training.
+        compositions: Such as `summary+es`.
+        approaches: Each by name, or with settings.
+        adapter: How single-task adapters and joint experts are trained.
+        calibration: How calibrations are trained, but for what an approach sets itself.
+        search: Needed for tuned rows.
+        data: Which records.
+        tasks: Tasks of one's own by name.
+        max_tokens: The most tokens of one pass.
+    """
+
+    backbones: tuple[str, ...] = ("gemma3-270m",)
+    seeds: tuple[int, ...] = (0,)
+    compositions: tuple[str, ...]
+    approaches: tuple[ApproachRecipe, ...]
+    adapter: TrainingSettings = TrainingSettings(learning_rate=2e-4, epochs=4)
+    calibration: TrainingSettings = TrainingSettings(learning_rate=5e-4, epochs=4)
+    search: SearchRecipe | None = None
+    data: DataRecipe = DataRecipe()
+    tasks: dict[str, TaskRecipe] = {}
+    max_tokens: int = 96
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names_stand_for_approaches(cls, values: Any) -> Any:
+        if isinstance(values, dict) and isinstance(values.get("approaches"), list | tuple):
+            given = [{"name": item} if isinstance(item, str) else item for item in values["approaches"]]
+            return values | {"approaches": given}
+        return values
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if any("tuned" in approach.settings for approach in self.approaches) and self.search is None:
+            raise ValueError("a tuned row needs `search` with the compositions to search on")
+        labels = [approach.label or approach.name for approach in self.approaches]
+        twice = sorted({label for label in labels if labels.count(label) > 1})
+        if twice:
+            raise ValueError(f"two approaches are labelled {', '.join(twice)}: give one of them a `label`")
+        return self
+
+    def known_tasks(self) -> dict[str, Task]:
+        """The tasks of calora and those of the recipe, by name."""
+        own = {name: Task(name=name, **task.model_dump()) for name, task in self.tasks.items()}
+        return TASKS | own
+
+    def parse(self, composition: str) -> Composition:
+        """Read a composition of these tasks.
+
+        Raises:
+            CaloraError: A task is unknown, comes twice or stands in the wrong place.
+        """
+        return Composition.parse(composition, self.known_tasks())
+
+
+def read_recipe(path: str | Path) -> Recipe:
+    """Read a recipe in YAML.
+
+    Raises:
+        CaloraError: The file is missing, is not YAML, or has unknown, missing or wrong keys.
+    """
+    path = Path(path)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise CaloraError(
+            f"recipe {path} cannot be read: {error}", "give a YAML file, such as one of recipes/"
+        ) from error
+    except yaml.YAMLError as error:
+        raise CaloraError(f"recipe {path} is not YAML: {error}", "see the examples in recipes/") from error
+    try:
+        recipe = Recipe.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise CaloraError(f"recipe {path}: {where}: {first['msg']}", "see the examples in recipes/") from error
+    for composition in {*recipe.compositions, *(name for a in recipe.approaches for name in a.compositions or ())}:
+        recipe.parse(composition)
+    return recipe

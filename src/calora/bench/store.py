@@ -1,0 +1,147 @@
+"""Artefacts that are made once and found again by what they were made from, never by name alone."""
+
+import json
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from calora.storage import fingerprint, write_text
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Made(Generic[Value]):
+    """The artefact of a step: where it lies and what was read from there."""
+
+    path: Path
+    value: Value
+
+
+@dataclass(frozen=True)
+class Step(Generic[Value]):
+    """Something to be made once: an adapter, a calibration, the choice of a setting, a cell.
+
+    Args:
+        kind: Such as `adapter`; steps of a kind take about the same time.
+        name: For people, and the first part of its file's name.
+        settings: All that it depends on beside its parents, the version of the code that makes it included; JSON.
+        parents: Steps whose values it is made from.
+        make: Writes the artefact, whole or not at all: (target, a folder for checkpoints, what the parents gave).
+        read: Reads it back, so that what goes on is what was stored.
+    """
+
+    kind: str
+    name: str
+    settings: Mapping[str, Any]
+    make: Callable[[Path, Path, list[Made[Any]]], None]
+    read: Callable[[Path], Value]
+    parents: "tuple[Step[Any], ...]" = ()
+
+    @cached_property
+    def key(self) -> str:
+        """The fingerprint of everything that the artefact depends on."""
+        return fingerprint([self.kind, dict(self.settings), [parent.key for parent in self.parents]])
+
+    def lineage(self) -> "Iterator[Step[Any]]":
+        """The step's ancestors and itself, parents first; one that is reached twice comes twice."""
+        for parent in self.parents:
+            yield from parent.lineage()
+        yield self
+
+
+class StepFailedError(Exception):
+    """A step could not be made; what needs it cannot be made either.
+
+    Args:
+        step: The one that failed first.
+        reason: What it raised.
+    """
+
+    def __init__(self, step: Step[Any], reason: BaseException) -> None:
+        super().__init__(f"{step.kind} {step.name}: {reason}")
+        self.step = step
+        self.reason = reason
+
+
+@dataclass
+class Store:
+    """A folder of artefacts: `KIND/NAME-KEY`, with a record of how each was made in `records/KEY.json`.
+
+    Args:
+        folder: Where they lie.
+        follow: Told of each step that is about to be made.
+    """
+
+    folder: Path
+    follow: Callable[[Step[Any]], None] = lambda _: None
+    failed: dict[str, StepFailedError] = field(default_factory=dict)
+    _values: dict[str, Any] = field(default_factory=dict)
+
+    def path(self, step: Step[Any]) -> Path:
+        """Where a step's artefact lies, or will."""
+        return self.folder / step.kind / f"{slug(step.name)}-{step.key}"
+
+    def has(self, step: Step[Any]) -> bool:
+        """Whether the artefact is there."""
+        return self.path(step).exists()
+
+    def get(self, step: Step[Value]) -> Value:
+        """The value of a step, which is made first, with what it needs, unless it is there.
+
+        Raises:
+            StepFailedError: It, or one of its ancestors, could not be made, now or before.
+        """
+        if step.key in self._values:
+            value: Value = self._values[step.key]
+            return value
+        if step.key in self.failed:
+            raise self.failed[step.key]
+        try:
+            if not self.has(step):
+                self._make(step, [Made(self.path(parent), self.get(parent)) for parent in step.parents])
+            self._values[step.key] = step.read(self.path(step))
+        except StepFailedError as error:
+            self.failed[step.key] = error
+            raise
+        except Exception as error:
+            self.failed[step.key] = StepFailedError(step, error)
+            raise self.failed[step.key] from error
+        return self._values[step.key]  # type: ignore[no-any-return]
+
+    def forget(self) -> None:
+        """Drop the values that are held in memory."""
+        self._values.clear()
+
+    def record(self, step: Step[Any]) -> dict[str, Any] | None:
+        """How a step was made: kind, name, settings, the parents' keys and the seconds it took; None if it was not."""
+        path = self._record_path(step)
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+    def _make(self, step: Step[Any], parents: list[Made[Any]]) -> None:
+        self.follow(step)
+        work = self.folder / "work" / step.key
+        begin = time.monotonic()
+        step.make(self.path(step), work, parents)
+        record = {
+            "kind": step.kind,
+            "name": step.name,
+            "seconds": round(time.monotonic() - begin, 1),
+            "settings": dict(step.settings),
+            "parents": [parent.key for parent in step.parents],
+        }
+        write_text(self._record_path(step), json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+        shutil.rmtree(work, ignore_errors=True)
+
+    def _record_path(self, step: Step[Any]) -> Path:
+        return self.folder / "records" / f"{step.key}.json"
+
+
+def slug(name: str) -> str:
+    """A name as a part of a file's name."""
+    return re.sub(r"[^\w.+-]+", "-", name).strip("-")

@@ -1,0 +1,99 @@
+"""calora bench: work through a benchmark's grid."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from calora.cli import options
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from calora.bench.grid import Place, Progress
+
+
+def command(
+    recipe: Annotated[Path, typer.Argument(help="A recipe in YAML; recipes/ has examples.")],
+    run: Annotated[Path | None, typer.Option(help="Run folder; runs/RECIPE if left out.")] = None,
+    store: Annotated[
+        Path | None, typer.Option(help="Where trained artefacts lie; in the run folder if left out.")
+    ] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Show the cells, and do nothing.")] = False,
+) -> None:
+    """Make every cell of a recipe that is not there yet; each artefact is trained once, and a stopped run goes on.
+
+    Ends with status 1 if a cell failed; the others are there all the same.
+    """
+    from calora.bench.grid import Grid, failures
+    from calora.bench.recipe import read_recipe
+    from calora.bench.store import Store
+    from calora.cli.show import console
+
+    folder = run or Path("runs") / recipe.stem
+    grid = Grid(read_recipe(recipe), folder, Store(store or folder / "store"))
+    places = grid.places()
+    if plan:
+        console.print(_plan_table(places))
+        return
+    with _following() as grid.follow:
+        cells = grid.go()
+    for what, why, lost in failures(grid):
+        options.say(f"failed: {what}: {why} ({lost} cell{'s' * (lost > 1)} lost)")
+    options.say(f"{len(cells)} of {len(places)} cells are in {folder}")
+    if len(cells) < len(places):
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _following() -> "Iterator[Callable[[Progress], None]]":
+    """A live table on a terminal, a line a step elsewhere."""
+    from rich.live import Live
+
+    from calora.console import error_console
+
+    begin, errors = time.monotonic(), error_console()
+    if not errors.is_terminal:
+        yield lambda progress: progress.now and options.say(f"{_clock(time.monotonic() - begin)}  {progress.now}")
+        return
+    with Live(console=errors, refresh_per_second=1) as live:
+        yield lambda progress: live.update(_progress_table(progress, time.monotonic() - begin))
+
+
+def _progress_table(progress: "Progress", seconds: float) -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    left = "" if progress.left is None else f", about {_clock(progress.left).strip()} left"
+    table = Table(box=box.SIMPLE_HEAD, title=f"{_clock(seconds).strip()} gone{left}", caption=progress.now)
+    for head in ("row", "cells", "of"):
+        table.add_column(head, justify="left" if head == "row" else "right")
+    for label, total in progress.total.items():
+        done = progress.done[label]
+        table.add_row(label, str(done), str(total), style="dim" if done == total else None)
+    if progress.failed:
+        table.add_row(f"failed: {progress.failed[-1][0]}", str(len(progress.failed)), "", style="red")
+    return table
+
+
+def _plan_table(places: "Sequence[Place]") -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, caption=f"{len(places)} cells", caption_justify="left")
+    for head in ("row", "cells", "compositions"):
+        table.add_column(head, justify="right" if head == "cells" else "left")
+    counts = Counter(place.row.label for place in places)
+    for label, count in counts.items():
+        names = dict.fromkeys(str(place.case.composition) for place in places if place.row.label == label)
+        table.add_row(label, str(count), " ".join(names))
+    return table
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes // 60:2d}:{minutes % 60:02d}:{rest:02d}"

@@ -1,0 +1,177 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from calora.approaches.registry import Plan, approach
+from calora.backbone import Backbone
+from calora.bench.case import Case, Workplace
+from calora.bench.grid import Grid, failures
+from calora.bench.recipe import Recipe
+from calora.bench.store import Store
+from calora.errors import CaloraError
+from calora.generation import Pass
+
+APPROACHES = [
+    {"name": "zero-shot"},
+    {"name": "multi-step"},
+    {"name": "linear", "settings": ["paper", "tuned"], "options": {"start": "product"}},
+    {"name": "calibration"},
+    {"name": "joint-expert", "options": {"rank": 2}},
+]
+TRAINING = {"learning_rate": 1e-3, "epochs": 1}
+
+
+def small(backbone: Backbone, **changes: Any) -> Recipe:
+    values = {
+        "backbones": [backbone.name],
+        "compositions": ["summary+es", "reply+casual"],
+        "approaches": APPROACHES,
+        "adapter": TRAINING,
+        "calibration": TRAINING,
+        "search": {"compositions": ["summary+es"]},
+        "data": {"train": 8, "validation": 3, "test": 3},
+        "max_tokens": 4,
+    }
+    return Recipe.model_validate(values | changes)
+
+
+@pytest.fixture
+def grid(llama: Backbone, tmp_path: Path) -> Callable[..., Grid]:
+    """A grid of a small recipe in a folder of its own; the backbone is not loaded again."""
+
+    def build(run: str = "run", store: str = "store", **changes: Any) -> Grid:
+        recipe = small(llama, **changes)
+        return Grid(recipe, tmp_path / run, Store(tmp_path / store), place=Workplace(recipe, lambda name: llama))
+
+    return build
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is trained from here on."""
+    names: list[str] = []
+    plain = Store._make
+
+    def make(self: Store, step: Any, parents: Any) -> None:
+        names.append(f"{step.kind} {step.name}")
+        plain(self, step, parents)
+
+    monkeypatch.setattr(Store, "_make", make)
+    return names
+
+
+def results(run: Path) -> dict[str, Any]:
+    """Every file of a run's results, times aside."""
+    found: dict[str, Any] = {}
+    for path in sorted(run.rglob("*.json*")):
+        text = path.read_text(encoding="utf-8")
+        if path.parent.name == "cells":
+            cell = json.loads(text)
+            del cell["costs"]["seconds"]
+            text = json.dumps(cell)
+        found[str(path.relative_to(run))] = text
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:the text has:UserWarning")
+def test_each_artefact_is_trained_once_and_what_is_there_is_not_made_again(
+    grid: Callable[..., Grid], trained: list[str], tmp_path: Path
+) -> None:
+    first = grid()
+    cells = first.go()
+    assert not first.progress.failed
+    assert len(cells) == 12
+    assert sorted(trained) == sorted(set(trained))
+    assert len([name for name in trained if name.startswith("adapter ")]) == 4
+    by_label = {cell.approach: cell for cell in cells if cell.composition == "summary+es"}
+    assert by_label["multi-step"].costs.passes == 2
+    assert by_label["calibration"].costs.updates == by_label["joint-expert"].costs.updates == 1
+    assert by_label["calibration"].costs.examples == 8
+    assert by_label["linear"].options == {"start": "product"}
+    assert by_label["linear (tuned)"].options.keys() == {"start", "strength"}
+
+    before = results(tmp_path / "run")
+    trained.clear()
+    again = grid(store="gone")  # cells whose settings are unchanged need no artefacts
+    assert [cell.key for cell in again.go()] == [cell.key for cell in cells]
+    assert trained == []
+    assert results(tmp_path / "run") == before
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:the text has:UserWarning")
+def test_a_changed_setting_redoes_that_step_and_what_hangs_on_it(grid: Callable[..., Grid], trained: list[str]) -> None:
+    wanted = [{"name": "multi-step"}, {"name": "calibration"}]
+    old = {(c.approach, c.composition): c.key for c in grid(approaches=wanted).go()}
+    trained.clear()
+    new = {
+        (c.approach, c.composition): c.key
+        for c in grid(approaches=wanted, calibration={"learning_rate": 2e-3, "epochs": 1}).go()
+    }
+    assert {name for name in old if old[name] != new[name]} == {
+        ("calibration", "summary+es"),
+        ("calibration", "reply+casual"),
+    }
+    assert sorted(trained) == [
+        "calibration reply+casual column-bias seed 0",
+        "calibration summary+es column-bias seed 0",
+    ]
+
+
+@pytest.mark.filterwarnings("ignore:the text has:UserWarning")
+def test_a_step_that_fails_costs_only_what_needs_it(
+    grid: Callable[..., Grid], monkeypatch: pytest.MonkeyPatch, trained: list[str]
+) -> None:
+    from calora.training import adapter as module
+
+    def broken(backbone: Backbone, composition: Any, *args: Any, **extra: Any) -> Any:
+        raise RuntimeError(f"no {composition} today")
+
+    monkeypatch.setattr(module, "train_adapter", broken)
+    one = grid(approaches=[{"name": "zero-shot"}, {"name": "multi-step"}, {"name": "linear"}])
+    cells = one.go()
+    assert [cell.approach for cell in cells] == ["zero-shot", "zero-shot"]
+    assert sorted(failures(one)) == [
+        ("adapter reply seed 0", "no reply today", 2),
+        ("adapter summary seed 0", "no summary today", 2),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"approaches": ["telepathy"]}, "unknown approach 'telepathy'"),
+        ({"approaches": [{"name": "linear", "options": {"force": 2}}]}, "approach linear has no option force"),
+        ({"approaches": [{"name": "multi-step", "settings": ["tuned"]}]}, "multi-step has nothing to search"),
+        ({"search": {"compositions": ["summary+es"], "budget": 2}}, "would try 3 candidates, the budget is 2"),
+    ],
+)
+def test_what_a_grid_cannot_do_is_said_before_any_work(
+    grid: Callable[..., Grid], changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(CaloraError) as caught:
+        grid(**changes)
+    assert message in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore:the text has:UserWarning")
+def test_another_package_adds_an_approach(grid: Callable[..., Grid], monkeypatch: pytest.MonkeyPatch) -> None:
+    from calora.approaches import registry
+
+    def load() -> None:
+        @approach("parrot", "Parrot")
+        def parrot(case: Case) -> Plan:
+            return Plan(lambda backbone, values: [Pass(None, backbone.prompt(case.composition))])
+
+    entries = [SimpleNamespace(name="parrot", load=load)]
+    monkeypatch.setattr(registry, "_REGISTRY", dict(registry.approaches()))
+    monkeypatch.setattr(registry, "entry_points", lambda group: entries if group == "calora.approaches" else [])
+    registry._load.cache_clear()
+    cells = grid(approaches=["parrot"], compositions=["summary+es"]).go()
+    registry._load.cache_clear()
+    assert [cell.title for cell in cells] == ["Parrot"]

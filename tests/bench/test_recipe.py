@@ -1,0 +1,63 @@
+from pathlib import Path
+
+import pytest
+
+from calora.bench.recipe import Recipe, read_recipe
+from calora.errors import CaloraError
+
+GOOD = """
+compositions: [summary+es, summary+shout]
+approaches:
+  - zero-shot
+  - name: linear
+    settings: [paper, tuned]
+  - name: any-calibration
+    label: row scale
+    options: {kind: row-scale}
+search: {compositions: [summary+es], budget: 6}
+tasks:
+  shout: {role: tone, instruction: Shout the text., then: shout it., label: loud, field: loud}
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "recipe.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_recipe_reads_and_survives_being_written(tmp_path: Path) -> None:
+    recipe = read_recipe(write(tmp_path, GOOD))
+    assert [approach.name for approach in recipe.approaches] == ["zero-shot", "linear", "any-calibration"]
+    composition = recipe.parse("summary+shout")
+    assert composition.instruction == "Summarize the dialogue. Then shout it."
+    assert composition.tasks[1].key == "loud"
+    assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("approaches:", "approach:"), "approaches: Field required"),
+        (
+            ("    settings: [paper, tuned]", "    setting: tuned"),
+            "approaches.1.setting: Extra inputs are not permitted",
+        ),
+        (("search: {compositions: [summary+es], budget: 6}", ""), "a tuned row needs `search`"),
+        (("label: row scale", "label: linear"), "two approaches are labelled linear"),
+        (("role: tone", "role: colour"), "tasks.shout.role: Input should be"),
+        (("summary+shout]", "summary+whisper]"), "unknown task 'whisper'"),
+        (("compositions: [summary+es, summary+shout]", "compositions: [summary+es"), "is not YAML"),
+        ((GOOD, "- one\n- two\n"), "the file: Input should be"),
+    ],
+)
+def test_what_is_wrong_with_a_recipe_is_said(tmp_path: Path, change: tuple[str, str], message: str) -> None:
+    path = write(tmp_path, GOOD.replace(*change))
+    with pytest.raises(CaloraError) as caught:
+        read_recipe(path)
+    assert message in str(caught.value)
+
+
+def test_a_missing_recipe_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CaloraError, match=r"nowhere\.yaml cannot be read"):
+        read_recipe(tmp_path / "nowhere.yaml")

@@ -1,0 +1,103 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from calora.bench.store import Made, Step, StepFailedError, Store, slug
+from calora.storage import write_text
+
+Counted = Callable[..., Step[str]]
+
+
+@pytest.fixture
+def made() -> list[str]:
+    """The names of the steps that were made, in order."""
+    return []
+
+
+@pytest.fixture
+def step(made: list[str]) -> Counted:
+    """A step whose artefact is a text: its parents' texts and its own word."""
+
+    def build(name: str, *parents: Step[str], word: str = "word", fails: bool = False) -> Step[str]:
+        def make(target: Path, work: Path, given: list[Made[Any]]) -> None:
+            made.append(name)
+            if fails:
+                raise ValueError(f"no {name} today")
+            assert all(one.path.exists() for one in given)
+            write_text(target, " ".join([*(one.value for one in given), word]))
+
+        return Step("text", name, {"word": word}, make, lambda path: path.read_text(), parents)
+
+    return build
+
+
+def test_a_step_is_made_once_and_found_again_by_another_store(tmp_path: Path, step: Counted, made: list[str]) -> None:
+    first = step("first", word="one")
+    second = step("second", first, word="two")
+    store = Store(tmp_path)
+    assert store.get(second) == store.get(second) == "one two"
+    assert Store(tmp_path).get(step("second", step("first", word="one"), word="two")) == "one two"
+    assert made == ["first", "second"]
+    record = store.record(second)
+    assert record is not None
+    assert record["parents"] == [first.key]
+
+
+def test_a_changed_setting_makes_that_step_and_what_hangs_on_it(tmp_path: Path, step: Counted, made: list[str]) -> None:
+    store = Store(tmp_path)
+    beside = step("beside", word="beside")
+    store.get(step("last", step("first"), beside))
+    made.clear()
+    store.get(step("last", step("first", word="other"), beside))
+    assert made == ["first", "last"]
+
+
+def test_the_name_alone_decides_nothing(step: Counted) -> None:
+    assert step("one").key == step("two").key
+    assert step("one").key != step("one", word="other").key
+    assert step("one", step("parent")).key != step("one").key
+
+
+def test_what_needs_a_step_that_failed_fails_with_its_reason(tmp_path: Path, step: Counted, made: list[str]) -> None:
+    store = Store(tmp_path)
+    broken = step("broken", fails=True)
+    for name in ("left", "right"):
+        with pytest.raises(StepFailedError, match="text broken: no broken today") as caught:
+            store.get(step(name, broken, word=name))
+        assert caught.value.step is broken
+    assert made == ["broken"], "it was tried again"
+    assert store.get(step("fine", word="fine")) == "fine"
+
+
+def test_a_step_that_was_cut_short_is_made_again(tmp_path: Path, made: list[str]) -> None:
+    attempts = iter([True, False])
+
+    def make(target: Path, work: Path, parents: list[Made[Any]]) -> None:
+        work.mkdir(parents=True, exist_ok=True)
+        (work / "checkpoint").touch()
+        if next(attempts):
+            raise KeyboardInterrupt
+        made.append("whole")
+        write_text(target, "whole")
+
+    one = Step("text", "one", {}, make, lambda path: path.read_text())
+    with pytest.raises(KeyboardInterrupt):
+        Store(tmp_path).get(one)
+    assert list((tmp_path / "work").rglob("checkpoint")), "checkpoints must outlive an interruption"
+    assert Store(tmp_path).get(one) == "whole"
+    assert not list((tmp_path / "work").rglob("checkpoint"))
+
+
+def test_lineage_names_parents_first(step: Counted) -> None:
+    first, other = step("first", word="1"), step("other", word="2")
+    last = step("last", first, other, word="3")
+    assert [one.name for one in last.lineage()] == ["first", "other", "last"]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("summary+es seed 0", "summary+es-seed-0"), ("linear (tuned)", "linear-tuned")]
+)
+def test_names_become_parts_of_file_names(name: str, expected: str) -> None:
+    assert slug(name) == expected
