@@ -61,5 +61,5 @@ $(READY):
 		$(PYTHON) -m venv $(VENV); fi
 	@touch $(UNFINISHED) && rm -f $(VENV)/.ready-*
 	@echo "installing the pinned versions into $(VENV): some minutes the first time"
-	$(RUN) pip --require-virtualenv install --quiet --disable-pip-version-check -c constraints.txt -e ".[all,dev]"
+	$(RUN) pip --require-virtualenv install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench,dev]"
 	@mv $(UNFINISHED) $@

@@ -15,6 +15,8 @@ from calora.calibration import (
     CalibrationCard,
     Kind,
     Shared,
+    Unfolded,
+    calibrated,
     fold,
     fresh_tensors,
     read_calibration,
@@ -80,7 +82,7 @@ def test_a_fresh_calibration_changes_no_logit(backbone: Backbone, kind: Kind, sh
     calibration = Calibration(card, fresh_tensors(card, merged))
     expected = adapter_logits(backbone, merged)
     assert_near(calibrated_logits(backbone, merged, calibration), expected)
-    if kind != "output-bias":
+    if kind in FOLDED:
         assert_near(adapter_logits(backbone, fold(merged, calibration)), expected)
 
 
@@ -100,14 +102,49 @@ def test_folding_is_the_calibrated_forward_pass_and_peft_agrees(
     assert np.abs(expected - adapter_logits(backbone, merged)).max() > 0.1
 
 
-def test_an_output_bias_changes_logits_and_cannot_be_folded(llama: Backbone) -> None:
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("output-bias", "output bias cannot be folded: it adds a constant"),
+        ("output-scale", "output scale cannot be folded: it scales what the backbone's own weights give"),
+    ],
+)
+def test_what_no_lora_can_hold_changes_logits_and_is_kept_in_two_parts(
+    llama: Backbone, kind: Kind, message: str
+) -> None:
+    from calora.attach import attached
+
     merged = merge_for(llama)
-    calibration = trained(make_card("output-bias"), merged)
-    difference = calibrated_logits(llama, merged, calibration) - adapter_logits(llama, merged)
-    assert np.abs(difference).max() > 0.1
-    with pytest.raises(CaloraError, match="output bias cannot be folded: it adds a constant") as error:
+    calibration = trained(make_card(kind, sha256=llama.sha256), merged)
+    expected = calibrated_logits(llama, merged, calibration)
+    assert np.abs(expected - adapter_logits(llama, merged)).max() > 0.1
+    with pytest.raises(CaloraError, match=message) as error:
         fold(merged, calibration)
     assert "column-bias" in str(error.value.hint)
+    both = calibrated(merged, calibration)
+    assert isinstance(both, Unfolded)
+    with attached(llama, both):
+        assert_near(logits(llama.model, llama.tokenizer), expected)
+
+
+@folded_kinds
+@sharings
+def test_only_the_sites_that_are_named_are_calibrated(llama: Backbone, kind: Kind, shared: Shared) -> None:
+    merged = merge_for(llama)
+    card = make_card(kind, shared, sha256=llama.sha256).model_copy(update={"sites": ("q_proj", "down_proj")})
+    calibration = trained(card, merged)
+    assert {name.rpartition(".")[0].rpartition(".")[2] for name in calibration.tensors} == {"q_proj", "down_proj"}
+    folded = fold(merged, calibration)
+    assert_near(adapter_logits(llama, folded), calibrated_logits(llama, merged, calibration))
+    for module, factors in merged.modules.items():
+        assert (folded.modules[module] is factors) == (not module.endswith(("q_proj", "down_proj")))
+
+
+def test_a_site_that_is_not_there_is_named() -> None:
+    card = make_card("column-bias").model_copy(update={"sites": ("qkv",)})
+    with pytest.raises(CaloraError, match="no module to calibrate is a qkv") as error:
+        fresh_tensors(card, random_adapter(SHAPES))
+    assert error.value.hint == "kinds of module: q_proj, up_proj"
 
 
 @folded_kinds
@@ -200,7 +237,10 @@ def test_layers_of_two_shapes_cannot_share() -> None:
     with pytest.raises(CaloraError, match=message) as error:
         fresh_tensors(make_card("column-bias"), merged)
     assert error.value.hint == "calibrate with shared=layer"
-    assert site_shapes(merged, "layer") == {"layers.0.q_proj": (6, 5), "layers.1.q_proj": (4, 5)}
+    assert site_shapes(merged, make_card("column-bias", "layer")) == {
+        "layers.0.q_proj": (6, 5),
+        "layers.1.q_proj": (4, 5),
+    }
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from calora.adapter import Adapter
+from calora.adapter import Adapter, Factors
 from calora.backbone import Backbone
+from calora.calibration import Unfolded
+from calora.merging import DenseUpdate
+from calora.storage import Array
 
 if TYPE_CHECKING:
     import torch
 
+Attachable = Adapter | DenseUpdate | Unfolded
 Update = Callable[["torch.Tensor", "torch.Tensor"], "torch.Tensor"]
 
 
@@ -30,6 +34,19 @@ def low_rank(x: "torch.Tensor", out: "torch.Tensor", a: "torch.Tensor", b: "torc
 
     inner = x.reshape(-1, x.shape[-1]) @ a.t()
     return torch.addmm(out.reshape(-1, out.shape[-1]), inner, b.t()).view(out.shape)
+
+
+def full_rank(x: "torch.Tensor", out: "torch.Tensor", weight: "torch.Tensor") -> "torch.Tensor":
+    """Out + x weight^T, in one pass over `out`.
+
+    Args:
+        x: [..., in].
+        out: [..., out], the module's own result.
+        weight: [out, in].
+    """
+    import torch
+
+    return torch.addmm(out.reshape(-1, out.shape[-1]), x.reshape(-1, x.shape[-1]), weight.t()).view(out.shape)
 
 
 @contextmanager
@@ -50,8 +67,8 @@ def hooked(backbone: Backbone, updates: dict[str, Update]) -> Iterator[None]:
 
 
 @contextmanager
-def attached(backbone: Backbone, adapter: Adapter | None) -> Iterator[None]:
-    """Run the backbone with an adapter beside its weights; with None, as it is.
+def attached(backbone: Backbone, adapter: Attachable | None) -> Iterator[None]:
+    """Run the backbone with an adapter, or what is like one, beside its weights; with None, as it is.
 
     Raises:
         CaloraError: The adapter does not fit the backbone.
@@ -61,18 +78,24 @@ def attached(backbone: Backbone, adapter: Adapter | None) -> Iterator[None]:
     if adapter is None:
         yield
         return
+    if isinstance(adapter, Unfolded):
+        from calora.training.calibration import frozen_updates
+
+        with hooked(backbone, frozen_updates(backbone, adapter)):
+            yield
+        return
     backbone.check_adapter(adapter)
     model = backbone.model
 
-    def update(a: torch.Tensor, b: torch.Tensor) -> Update:
-        return lambda x, out: low_rank(x, out, a, b)
+    def placed(values: Array) -> torch.Tensor:
+        return torch.from_numpy(values).to(model.device, model.dtype)
 
-    updates = {
-        module: update(
-            torch.from_numpy(factors.a).to(model.device, model.dtype),
-            torch.from_numpy(factors.b).to(model.device, model.dtype),
-        )
-        for module, factors in adapter.modules.items()
-    }
-    with hooked(backbone, updates):
+    def update(part: Factors | Array) -> Update:
+        if isinstance(part, Factors):
+            a, b = placed(part.a), placed(part.b)
+            return lambda x, out: low_rank(x, out, a, b)
+        weight = placed(part)
+        return lambda x, out: full_rank(x, out, weight)
+
+    with hooked(backbone, {module: update(part) for module, part in adapter.modules.items()}):
         yield

@@ -15,19 +15,39 @@ from calora.merging import Merge
 from calora.storage import Array, read_card, read_tensors, write_tensors, write_text, writing_folder
 from calora.tasks import Prompt
 
-Kind = Literal["column-bias", "row-scale", "output-bias", "low-rank"]
+Kind = Literal["column-bias", "row-scale", "output-bias", "output-scale", "low-rank"]
 Shared = Literal["kind", "layer"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+_NO_LORA: dict[Kind, str] = {
+    "output-bias": "it adds a constant, and a LoRA is linear in its input",
+    "output-scale": "it scales what the backbone's own weights give, too",
+}
 
 
 class CalibrationCard(BaseModel):
-    """What stands in calibration.json."""
+    """What stands in calibration.json.
+
+    Args:
+        kind: `column-bias`, `row-scale`, `output-bias`, `output-scale` (as IA3 has it) or `low-rank`.
+        rank: Of the low-rank kind.
+        shared: By all layers per kind of module, or a calibration a layer.
+        sites: The kinds of module that are calibrated, such as `q_proj`; all if None.
+        composition: That it was learnt for.
+        merge: Of the parents.
+        parents: Name to the SHA-256 of the tensors of each adapter that is merged.
+        backbone: Its name.
+        backbone_sha256: Its SHA-256.
+        prompt: That it was trained with.
+        training: A summary.
+        calora_version: That made it.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Kind
     rank: int
     shared: Shared
+    sites: tuple[str, ...] | None = None
     composition: str
     merge: Merge
     parents: dict[str, str] = {}
@@ -56,20 +76,39 @@ class Calibration:
         return sum(tensor.size for tensor in self.tensors.values())
 
 
-def site_of(module: str, shared: Shared) -> str:
-    """The site whose parameters a module uses."""
-    return module_kind(module) if shared == "kind" else module
+@dataclass(frozen=True)
+class Unfolded:
+    """A calibrated merge that no LoRA can hold, kept in its two parts."""
+
+    merged: Adapter
+    calibration: Calibration
 
 
-def site_shapes(merged: Adapter, shared: Shared) -> dict[str, tuple[int, int]]:
+def site_of(module: str, card: CalibrationCard) -> str | None:
+    """The site whose parameters a module uses; None if it is not calibrated."""
+    kind = module_kind(module)
+    if card.sites is not None and kind not in card.sites:
+        return None
+    return kind if card.shared == "kind" else module
+
+
+def site_shapes(merged: Adapter, card: CalibrationCard) -> dict[str, tuple[int, int]]:
     """(out, in) of each site.
 
     Raises:
-        CaloraError: Modules of one kind differ in shape, so that layers cannot share.
+        CaloraError: Modules of one kind differ in shape, so that layers cannot share; or a site is none of the merge's.
     """
+    unknown = set(card.sites or ()) - {module_kind(module) for module in merged.modules}
+    if unknown:
+        raise CaloraError(
+            f"no module to calibrate is a {', '.join(sorted(unknown))}",
+            f"kinds of module: {', '.join(sorted({module_kind(module) for module in merged.modules}))}",
+        )
     shapes: dict[str, tuple[int, int]] = {}
     for module, factors in merged.modules.items():
-        site = site_of(module, shared)
+        site = site_of(module, card)
+        if site is None:
+            continue
         if shapes.setdefault(site, factors.shape) != factors.shape:
             raise CaloraError(
                 f"{module} is {factors.shape}, other {site} modules are {shapes[site]}: layers cannot share",
@@ -85,13 +124,13 @@ def fresh_tensors(card: CalibrationCard, merged: Adapter, seed: int = 0) -> dict
     """
     random = np.random.default_rng(seed)
     tensors: dict[str, Array] = {}
-    for site, (out, inside) in site_shapes(merged, card.shared).items():
+    for site, (out, inside) in site_shapes(merged, card).items():
         if card.kind == "low-rank":
             bound = 1 / np.sqrt(inside)
             tensors[f"{site}.p1"] = random.uniform(-bound, bound, (card.rank, inside)).astype(np.float32)
             tensors[f"{site}.p2"] = np.zeros((out, card.rank), np.float32)
         else:
-            tensors[f"{site}.p"] = np.full(out, float(card.kind == "row-scale"), np.float32)
+            tensors[f"{site}.p"] = np.full(out, float(card.kind in ("row-scale", "output-scale")), np.float32)
     return tensors
 
 
@@ -102,18 +141,21 @@ def fold(merged: Adapter, calibration: Calibration) -> Adapter:
     Low rank: B' = [B | P2], A' = [A ; P1].
 
     Raises:
-        CaloraError: The calibration does not fit the merge, or is an output bias, which no LoRA can hold.
+        CaloraError: The calibration does not fit the merge, or is of a kind that no LoRA can hold.
     """
     card = calibration.card
-    if card.kind == "output-bias":
+    if not foldable(card.kind):
         raise CaloraError(
-            "an output bias cannot be folded: it adds a constant, and a LoRA is linear in its input",
+            f"an {card.kind.replace('-', ' ')} cannot be folded: {_NO_LORA[card.kind]}",
             "use column-bias, row-scale or low-rank for a calibration that has to become an adapter",
         )
     check_calibration(merged, calibration)
     modules = {}
     for module, factors in merged.modules.items():
-        site = site_of(module, card.shared)
+        site = site_of(module, card)
+        if site is None:
+            modules[module] = factors
+            continue
         if card.kind == "low-rank":
             a, b = calibration.tensors[f"{site}.p1"], calibration.tensors[f"{site}.p2"]
         elif card.kind == "column-bias":
@@ -133,6 +175,23 @@ def fold(merged: Adapter, calibration: Calibration) -> Adapter:
             training=card.training,
         ),
     )
+
+
+def foldable(kind: Kind) -> bool:
+    """Whether a calibration of this kind can become one adapter with its merge."""
+    return kind not in _NO_LORA
+
+
+def calibrated(merged: Adapter, calibration: Calibration) -> Adapter | Unfolded:
+    """The calibrated merge: one adapter where there can be one, else the two parts.
+
+    Raises:
+        CaloraError: The calibration does not fit the merge.
+    """
+    if foldable(calibration.card.kind):
+        return fold(merged, calibration)
+    check_calibration(merged, calibration)
+    return Unfolded(merged, calibration)
 
 
 def check_calibration(merged: Adapter, calibration: Calibration) -> None:

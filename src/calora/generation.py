@@ -8,8 +8,7 @@ from functools import lru_cache
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from calora.adapter import Adapter
-from calora.attach import attached
+from calora.attach import Attachable, attached
 from calora.backbone import Backbone
 from calora.encoding import encode_prompt
 from calora.tasks import Prompt
@@ -24,7 +23,7 @@ MAX_TOKENS = 96
 class Pass:
     """One run of the model over a text: which adapter, under which prompt."""
 
-    adapter: Adapter | None
+    adapter: Attachable | None
     prompt: Prompt
 
 

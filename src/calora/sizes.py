@@ -45,7 +45,7 @@ class SizeRow:
     Args:
         name: The architecture, or `mean`.
         adapter: A whole adapter, which is what a joint expert costs.
-        vector: A calibration of one vector a site: column-bias, row-scale or output-bias.
+        vector: A calibration of one vector a site: column-bias, row-scale, output-bias or output-scale.
         low_rank: A low-rank calibration.
     """
 
@@ -171,7 +171,7 @@ def render_sizes(archs: Sequence[Architecture]) -> Table:
         pad_edge=False,
         collapse_padding=True,
         caption="adapter of rank 32, low-rank of rank 4; MiB in bfloat16, % of the adapter;\n"
-        "vector: column-bias, row-scale or output-bias",
+        "vector: column-bias, row-scale, output-bias or output-scale",
     )
     table.add_column("backbone", overflow="fold")
     for header in ("adapter", "MiB", "vector", "MiB", "%", "low-rank", "MiB", "%"):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from calora.approaches.registry import Plan, approach
+from calora.approaches.registry import Plan, approach, approaches
 from calora.backbone import Backbone
 from calora.bench.case import Case, Workplace
 from calora.bench.grid import Grid, failures
@@ -101,6 +101,20 @@ def test_each_artefact_is_trained_once_and_what_is_there_is_not_made_again(
     assert [cell.key for cell in again.go()] == [cell.key for cell in cells]
     assert trained == []
     assert results(tmp_path / "run") == before
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:the text has:UserWarning")
+def test_every_approach_answers_two_tasks_and_all_but_slerp_three(grid: Callable[..., Grid]) -> None:
+    names = list(approaches())
+    wanted = [{"name": name, "options": {"budget": 3} if name == "lorahub" else {}} for name in names]
+    one = grid(approaches=wanted, compositions=["summary+casual", "summary+casual+fr"])
+    cells = one.go()
+    missing = {(name, "summary+casual+fr") for name in ("slerp",)}
+    assert {(cell.approach, cell.composition) for cell in cells} == {
+        (name, composition) for name in names for composition in ("summary+casual", "summary+casual+fr")
+    } - missing
+    assert [reason for _, reason in one.progress.failed] == ["SLERP is between two adapters, not 3"]
 
 
 @pytest.mark.slow

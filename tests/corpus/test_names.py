@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from calora.corpus import Record, draw_names, load_everyday
+from calora.corpus import Record, draw_names, load_everyday, rename
 from calora.corpus.names import FEMALE, MALE
 
 DRAWS = [(seed, epoch) for seed in (0, 1, 7) for epoch in (0, 1, 5)]
@@ -110,3 +110,10 @@ def test_names_are_others_in_other_epochs_and_seeds(one: tuple[int, int], other:
 def test_most_names_are_in_use() -> None:
     drawn = {name for record in load_everyday() for name in draw_names(record, 0).values()}
     assert len(drawn) > 0.95 * (len(FEMALE) + len(MALE))
+
+
+def test_names_change_places() -> None:
+    assert rename("Ana calls Tom; Anabel and Tom's dog wait.", {"Ana": "Tom", "Tom": "Ana"}) == (
+        "Tom calls Ana; Anabel and Ana's dog wait."
+    )
+    assert rename("Ana", {}) == "Ana"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from calora.corpus import load_everyday, read_records, spread
+from calora.corpus import OwnRecord, load_everyday, read_records, spread
 from calora.errors import CaloraError
 
 Row = dict[str, Any]
@@ -168,3 +168,41 @@ def test_a_part_of_a_split_has_three_or_more_of_each_of_its_domains() -> None:
         assert min(Counter(record.domain for record in part).values()) >= 3
     assert spread(records, None) == spread(records, 1000) == records
     assert len({record.domain for record in spread(records, 36)}) == 12
+
+
+def own_row() -> Row:
+    return {
+        "id": "mine-1",
+        "split": "train",
+        "genders": {"A": "f", "B": "m"},
+        "dialogue": [["A", "Hello."]],
+        "headline": {"en": "{A} greets {B}", "loud": "{A} GREETS {B}"},
+    }
+
+
+def test_records_of_ones_own_have_fields_of_ones_own(tmp_path: Path) -> None:
+    path = tmp_path / "own.jsonl"
+    path.write_text(json.dumps(own_row()) + "\n", encoding="utf-8")
+    (record,) = read_records(path, OwnRecord)
+    assert record.references("headline")["loud"] == "{A} GREETS {B}"
+    assert record.domain == "mine"
+    with pytest.raises(CaloraError, match="mine-1 has no references 'summary'"):
+        record.references("summary")
+    with pytest.raises(CaloraError, match="mine-1 has no references 'genders'"):
+        record.references("genders")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"headline": "plain"}, "headline: Input should be an object"),
+        ({"dialogue": []}, "dialogue: no turns"),
+        ({"split": "dev"}, "split: Input should be"),
+    ],
+)
+def test_what_is_wrong_with_a_record_of_ones_own_is_said(tmp_path: Path, change: Row, message: str) -> None:
+    path = tmp_path / "own.jsonl"
+    path.write_text(json.dumps(own_row() | change) + "\n", encoding="utf-8")
+    with pytest.raises(CaloraError) as caught:
+        read_records(path, OwnRecord)
+    assert message in str(caught.value)

@@ -2,8 +2,10 @@ from itertools import product
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from calora.metrics import bootstrap_interval, paired_difference, smallest_detectable
+from calora.metrics import bootstrap_interval, holm, paired_difference, smallest_detectable
 
 
 @pytest.mark.parametrize("level", [0.95, 0.5])
@@ -91,3 +93,24 @@ def test_bad_values_are_refused() -> None:
         paired_difference([1.0, 2.0], [1.0])
     with pytest.raises(ValueError, match="two dialogues"):
         smallest_detectable([1.0], [0.0])
+
+
+def test_holm_is_the_example_worked_by_hand() -> None:
+    found = holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005})
+    assert found == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06, "d": 0.02})
+    assert list(found) == ["a", "b", "c", "d"]
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_lies_between_no_correction_and_bonferroni(values: list[float]) -> None:
+    given_values = {str(index): value for index, value in enumerate(values)}
+    for name, value in holm(given_values).items():
+        assert given_values[name] <= value <= min(1, len(values) * given_values[name]) + 1e-12
+    order = sorted(given_values, key=lambda name: given_values[name])
+    adjusted = [holm(given_values)[name] for name in order]
+    assert adjusted == sorted(adjusted)
+
+
+def test_holm_refuses_what_is_no_probability() -> None:
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        holm({"a": 1.5})

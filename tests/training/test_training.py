@@ -8,13 +8,14 @@ import pytest
 
 from calora.adapter import Adapter
 from calora.backbone import Backbone
-from calora.calibration import Calibration, CalibrationCard, Kind, fresh_tensors
+from calora.calibration import KINDS, Calibration, CalibrationCard, Kind, fresh_tensors
 from calora.corpus import Example
 from calora.encoding import encode_answer, encode_prompt
+from calora.errors import CaloraError
 from calora.merging import Merge, linear_factors
 from calora.tasks import Composition
 from calora.training.settings import TrainingSettings
-from tests.conftest import ARCHITECTURES, adapter_logits, random_adapter
+from tests.conftest import ARCHITECTURES, adapter_logits, assert_same_updates, random_adapter
 
 SUMMARY = Composition.parse("summary")
 SETTINGS = TrainingSettings(learning_rate=0.01, epochs=3, batch_size=4, patience=9, seed=3)
@@ -83,11 +84,14 @@ def adapt(
     judge: Callable[[], float] | None = None,
     settings: TrainingSettings = SETTINGS,
     composition: Composition = SUMMARY,
+    start: Adapter | None = None,
 ) -> Adapter:
     from calora.training.adapter import train_adapter
 
     examples = examples_of(rows)
-    return train_adapter(backbone, composition, examples, examples, settings, work, rank=4, alpha=8, judge=judge)
+    return train_adapter(
+        backbone, composition, examples, examples, settings, work, rank=4, alpha=8, start=start, judge=judge
+    )
 
 
 def judge_killed_in(epoch: int) -> Callable[[], float]:
@@ -125,7 +129,7 @@ def tensors_of(adapter: Adapter) -> dict[str, Any]:
     return {f"{name}.{half}": getattr(pair, half) for name, pair in adapter.modules.items() for half in ("a", "b")}
 
 
-@pytest.mark.parametrize("kind", ["column-bias", "row-scale", "output-bias", "low-rank"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_training_lowers_the_loss_and_leaves_the_weights_to_the_bit(
     llama: Backbone, train_rows: list[dict[str, Any]], tmp_path: Path, kind: Kind
 ) -> None:
@@ -159,6 +163,15 @@ def test_an_adapter_lowers_the_loss_and_leaves_the_backbone_to_the_bit(
     assert [type(module) for module in backbone.model.modules()] == names
     assert not any(parameter.requires_grad for parameter in backbone.model.parameters())
     assert np.array_equal(adapter_logits(backbone, None), answer)
+
+
+def test_training_may_begin_with_an_adapter(llama: Backbone, train_rows: list[dict[str, Any]], tmp_path: Path) -> None:
+    start = random_adapter(llama, rank=4)
+    still = SETTINGS.model_copy(update={"learning_rate": 1e-12, "epochs": 1})
+    adapter = adapt(llama, train_rows, tmp_path / "work", settings=still, start=start)
+    assert_same_updates(adapter, start)
+    with pytest.raises(CaloraError, match="the start has rank 3 in"):
+        adapt(llama, train_rows, tmp_path / "work", start=random_adapter(llama, rank=3))
 
 
 def loss_with(backbone: Backbone, adapter: Adapter, examples: list[Example]) -> float:

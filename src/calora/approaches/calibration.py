@@ -8,8 +8,9 @@ from calora.approaches.one_pass import one_pass
 from calora.approaches.registry import Plan, approach
 from calora.backbone import Backbone
 from calora.bench.case import Case
-from calora.bench.making import adapter_steps, calibration_step, merged
-from calora.calibration import Kind, Shared, fold
+from calora.bench.making import adapter_steps, calibration_step, merged, teacher_step
+from calora.calibration import Kind, Shared
+from calora.calibration import calibrated as with_calibration
 from calora.generation import Pass
 from calora.merging import Start
 
@@ -42,7 +43,9 @@ def calibrated(
     epochs: int | None = None,
     rank: int = 4,
     shared: Shared = "kind",
+    sites: Sequence[str] | None = None,
     adapters: bool = True,
+    taught: bool = False,
 ) -> Plan:
     """Plan one pass with a calibrated merge.
 
@@ -55,7 +58,9 @@ def calibrated(
         epochs: At most; likewise.
         rank: Of the low-rank kind.
         shared: By all layers per kind of module, or a calibration a layer.
+        sites: The kinds of module that are calibrated; all if None.
         adapters: False leaves them out: the calibration acts on the backbone alone.
+        taught: The targets are what multi-step says, instead of the corpus's composed references.
     """
     changes = {"learning_rate": rate, "epochs": epochs}
     training = case.recipe.calibration.model_copy(update={key: value for key, value in changes.items() if value})
@@ -64,9 +69,20 @@ def calibrated(
 
     def passes(backbone: Backbone, values: Sequence[Any]) -> list[Pass]:
         *parents, calibration = values
-        return one_pass(backbone, case.composition, fold(merged(backbone, merge, parents), calibration))
+        return one_pass(backbone, case.composition, with_calibration(merged(backbone, merge, parents), calibration))
 
-    step = calibration_step(case, steps, merge, training, kind=kind, rank=rank, shared=shared)
+    teacher = teacher_step(case) if taught else None
+    step = calibration_step(
+        case,
+        steps,
+        merge,
+        training,
+        kind=kind,
+        rank=rank,
+        shared=shared,
+        sites=None if sites is None else tuple(sites),
+        teacher=teacher,
+    )
     return Plan(passes, (*steps, step), lambda values: values[-1:])
 
 
@@ -80,3 +96,9 @@ def alone(case: Case, rate: float | None = None, epochs: int | None = None) -> P
 def low_rank_alone(case: Case, rate: float | None = None, epochs: int | None = None, rank: int = 4) -> Plan:
     """Plan one pass with a low-rank update that all layers share, a joint expert of the calibration's size."""
     return calibrated(case, "low-rank", rate=rate, epochs=epochs, rank=rank, adapters=False)
+
+
+@approach("calibration-taught", "Calibration taught by multi-step", search=_SEARCH)
+def taught(case: Case, start: Start = "factors", strength: float | None = None, rate: float | None = None) -> Plan:
+    """Plan one pass with a column bias that learnt from multi-step's own answers: no composed references are used."""
+    return calibrated(case, "column-bias", start=start, strength=strength, rate=rate, taught=True)

@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 
-from calora.corpus import Example
+from calora.corpus import Example, rename
 from calora.metrics import mask_names, rouge
 
 _CANDIDATES, _VOTERS = 150, 50
 
 
 def constant_sentence(train: Sequence[Example], names: Sequence[tuple[str, ...]]) -> list[str]:
-    """The training reference most like the others, with each dialogue's own names put in.
+    """The training reference most like the others, of those with both names if any, with each dialogue's own names.
 
     Args:
         train: Composed training examples.
@@ -17,7 +17,8 @@ def constant_sentence(train: Sequence[Example], names: Sequence[tuple[str, ...]]
     """
     masked = [mask_names(example.target, example.names) for example in train]
     voters = masked[:: max(1, len(masked) // _VOTERS)]
-    pool = [index for index, example in enumerate(train) if all(name in example.target for name in example.names)]
+    both = [index for index, example in enumerate(train) if all(name in example.target for name in example.names)]
+    pool = both or list(range(len(train)))  # replies seldom name anybody
     pool = pool[:: max(1, len(pool) // _CANDIDATES)]
     best = max(pool, key=lambda index: sum(rouge(masked[index], voter)["rougeL"] for voter in voters))
     return [_renamed(train[best], pair) for pair in names]
@@ -34,9 +35,4 @@ def neighbour_reference(examples: Sequence[Example]) -> list[str]:
 
 
 def _renamed(example: Example, names: tuple[str, ...]) -> str:
-    text = example.target
-    for place, name in enumerate(example.names):
-        text = text.replace(name, f"\x00{place}")
-    for place, name in enumerate(names):
-        text = text.replace(f"\x00{place}", name)
-    return text
+    return rename(example.target, dict(zip(example.names, names, strict=True)))

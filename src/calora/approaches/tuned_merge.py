@@ -3,15 +3,13 @@
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 
-import torch
 from pydantic import BaseModel, ConfigDict
 
 from calora.adapter import Adapter
-from calora.attach import attached
 from calora.backbone import Backbone
 from calora.merging import Merge, Start
-from calora.training.data import EncodedExamples, collate
-from calora.training.loss import completion_loss
+from calora.training.data import EncodedExamples
+from calora.training.mean_loss import mean_loss
 
 Grid = Mapping[Start, Sequence[float]]
 
@@ -67,7 +65,7 @@ def choose_merge(
     """
     tried = []
     for merge in candidates(grid, len(adapters)):
-        tried.append(Candidate(merge=merge, loss=_loss(backbone, merge(adapters), data)))
+        tried.append(Candidate(merge=merge, loss=mean_loss(backbone, merge(adapters), data)))
         follow()
     tried.sort(key=lambda candidate: candidate.loss)
     final: list[Candidate] = []
@@ -79,18 +77,3 @@ def choose_merge(
     best = max(final, key=lambda candidate: (candidate.retrieval or 0.0, -candidate.loss))
     rest = [one for one in tried if all(one.merge != other.merge for other in final)]
     return best.merge, [*final, *rest]
-
-
-def _loss(backbone: Backbone, adapter: Adapter, data: EncodedExamples, batch_size: int = 16) -> float:
-    order = sorted(range(len(data)), key=lambda index: len(data.examples[index].text))
-    total = count = 0.0
-    with attached(backbone, adapter), torch.inference_mode():
-        for start in range(0, len(order), batch_size):
-            batch = collate(
-                int(backbone.tokenizer.pad_token_id), [data[index] for index in order[start : start + batch_size]]
-            )
-            batch = {name: tensor.to(backbone.model.device) for name, tensor in batch.items()}
-            tokens = float((batch["labels"] != -100).sum())
-            total += tokens * float(completion_loss(backbone.model, **batch))
-            count += tokens
-    return total / count

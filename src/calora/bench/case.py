@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from calora.backbone import Backbone, backbone_sha256
 from calora.bench.recipe import Recipe
-from calora.corpus import Example, Record, Split, load_everyday, make_examples, read_records, spread
+from calora.corpus import Example, OwnRecord, Record, Split, load_everyday, make_examples, read_records, spread
 from calora.storage import fingerprint
 from calora.tasks import Composition, Task
 
@@ -49,7 +49,7 @@ class Workplace:
         """The records of a split that the recipe takes."""
         if split not in self._records:
             data = self.recipe.data
-            given = load_everyday() if data.records is None else read_records(data.records)
+            given = load_everyday() if data.records is None else read_records(data.records, OwnRecord)
             wanted = {"train": data.train, "validation": data.validation, "test": data.test}[split]
             self._records[split] = spread([record for record in given if record.split == split], wanted)
         return self._records[split]

@@ -1,9 +1,10 @@
 """The steps that approaches are made of: adapters, joint experts and calibrations of a case."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,14 +13,22 @@ from calora.backbone import Backbone
 from calora.bench.case import Case
 from calora.bench.store import Made, Step
 from calora.calibration import Calibration, CalibrationCard, Kind, Shared, read_calibration, write_calibration
+from calora.corpus import Example, Split, read_pairs, write_pairs
 from calora.generation import Pass, answer_all
 from calora.merging import Merge
 from calora.metrics import score_answers
-from calora.tasks import Task
+from calora.storage import writing_folder
+from calora.tasks import Composition, Task
 from calora.training.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    from calora.training.data import ExamplesOf
 
 ADAPTER_VERSION = 1
 CALIBRATION_VERSION = 1
+TEACHER_VERSION = 1
+TAUGHT: tuple[Split, ...] = ("train", "validation")
+Taught = dict[Split, list[Example]]
 
 
 def adapter_step(case: Case, task: Task) -> Step[Adapter]:
@@ -32,7 +41,14 @@ def adapter_steps(case: Case) -> tuple[Step[Adapter], ...]:
     return tuple(adapter_step(case, task) for task in case.composition.tasks)
 
 
-def expert_step(case: Case, training: TrainingSettings, *, rank: int = 32, alpha: int = 16) -> Step[Adapter]:
+def expert_step(
+    case: Case,
+    training: TrainingSettings,
+    *,
+    rank: int = 32,
+    alpha: int = 16,
+    merge: Merge | None = None,
+) -> Step[Adapter]:
     """A LoRA trained on the case's own examples: a joint expert where the composition has several tasks.
 
     Args:
@@ -40,6 +56,7 @@ def expert_step(case: Case, training: TrainingSettings, *, rank: int = 32, alpha
         training: Its settings; the seed is the case's.
         rank: r.
         alpha: The update is alpha / r times B A.
+        merge: Of the tasks' adapters, to begin with; a fresh LoRA if None.
     """
     training = training.model_copy(update={"seed": case.seed})
 
@@ -47,8 +64,9 @@ def expert_step(case: Case, training: TrainingSettings, *, rank: int = 32, alpha
         from calora.training.adapter import train_adapter
 
         train, validation = case.training_examples("train"), case.training_examples("validation")
+        start = None if merge is None else merge([made.value for made in parents])
         adapter = train_adapter(
-            case.backbone, case.composition, train, validation, training, work, rank=rank, alpha=alpha
+            case.backbone, case.composition, train, validation, training, work, rank=rank, alpha=alpha, start=start
         )
         write_adapter(adapter, target)
 
@@ -57,31 +75,37 @@ def expert_step(case: Case, training: TrainingSettings, *, rank: int = 32, alpha
         "training": training.model_dump(),
         "rank": rank,
         "alpha": alpha,
+        "merge": None if merge is None else merge.model_dump(mode="json"),
     }
+    adapters = () if merge is None else adapter_steps(case)
     kind = "adapter" if len(case.composition.tasks) == 1 else "joint-expert"
-    return Step(kind, f"{case.composition} seed {case.seed}", settings, make, read_adapter)
+    return Step(kind, f"{case.composition} seed {case.seed}", settings, make, read_adapter, adapters)
 
 
 def calibration_step(
     case: Case,
-    adapters: Sequence[Step[Adapter]],
+    steps: Sequence[Step[Adapter]],
     merge: Merge,
     training: TrainingSettings,
     *,
     kind: Kind,
     rank: int = 4,
     shared: Shared = "kind",
+    sites: tuple[str, ...] | None = None,
+    teacher: Step[Taught] | None = None,
 ) -> Step[Calibration]:
     """A calibration of a merge of adapters.
 
     Args:
         case: Gives the data and the prompt.
-        adapters: What is merged; none for a calibration of the backbone alone.
+        steps: The adapters that are merged; none for a calibration of the backbone alone.
         merge: How they become one.
         training: Its settings; the seed is the case's.
         kind: Of the calibration.
         rank: Of the low-rank kind.
         shared: By all layers per kind of module, or not.
+        sites: The kinds of module that are calibrated; all if None.
+        teacher: Its answers are the targets, in training and in validation; the corpus's references if None.
     """
     training = training.model_copy(update={"seed": case.seed})
 
@@ -89,26 +113,28 @@ def calibration_step(
         from calora.training.calibration import train_calibration
 
         backbone = case.backbone
+        adapters, taught = (parents, None) if teacher is None else (parents[:-1], parents[-1].value)
         card = CalibrationCard(
             kind=kind,
             rank=rank,
             shared=shared,
+            sites=sites,
             composition=str(case.composition),
             merge=merge,
-            parents={made.value.card.name: adapter_sha256(made.path) for made in parents},
+            parents={made.value.card.name: adapter_sha256(made.path) for made in adapters},
             backbone=backbone.name,
             backbone_sha256=backbone.sha256,
             prompt=backbone.prompt(case.composition),
         )
         calibration = train_calibration(
             backbone,
-            merged(backbone, merge, [made.value for made in parents]),
+            merged(backbone, merge, [made.value for made in adapters]),
             card,
-            case.training_examples("train"),
-            case.training_examples("validation"),
+            _examples_of(case, "train", taught),
+            _examples_of(case, "validation", taught),
             training,
             work,
-            judge=partial(validation_retrieval, case),
+            judge=partial(validation_retrieval, case, taught and taught["validation"]),
         )
         write_calibration(calibration, target)
 
@@ -119,9 +145,42 @@ def calibration_step(
         "kind": kind,
         "rank": rank,
         "shared": shared,
+        "sites": sites,
+        "taught": teacher is not None,
     }
     name = f"{case.composition} {kind} seed {case.seed}"
-    return Step("calibration", name, settings, make, read_calibration, tuple(adapters))
+    return Step(
+        "calibration", name, settings, make, read_calibration, (*steps, *([] if teacher is None else [teacher]))
+    )
+
+
+def teacher_step(case: Case) -> Step[Taught]:
+    """What the adapters say one after the other, as targets: a composition's data made from texts alone."""
+
+    def make(target: Path, work: Path, parents: list[Made[Any]]) -> None:
+        passes = [
+            Pass(made.value, case.backbone.prompt(Composition((task,))))
+            for made, task in zip(parents, case.composition.tasks, strict=True)
+        ]
+        with writing_folder(target) as folder:
+            for split in TAUGHT:
+                examples = case.training_examples(split)(0)
+                texts = [example.text for example in examples]
+                answers = answer_all(case.backbone, passes, texts, max_tokens=case.recipe.max_tokens)
+                pairs = zip(examples, answers, strict=True)
+                write_pairs((replace(e, target=a.text) for e, a in pairs if a.text), folder / f"{split}.jsonl")
+
+    settings = case.settings(*TAUGHT) | {"version": TEACHER_VERSION, "max_tokens": case.recipe.max_tokens}
+    name = f"{case.composition} seed {case.seed}"
+    return Step("teacher", name, settings, make, _read_taught, adapter_steps(case))
+
+
+def _read_taught(folder: Path) -> Taught:
+    return {split: read_pairs(folder / f"{split}.jsonl") for split in TAUGHT}
+
+
+def _examples_of(case: Case, split: Split, taught: Taught | None) -> "ExamplesOf":
+    return case.training_examples(split) if taught is None else lambda epoch: taught[split]
 
 
 def merged(backbone: Backbone, merge: Merge, adapters: Sequence[Adapter]) -> Adapter:
@@ -135,9 +194,14 @@ def merged(backbone: Backbone, merge: Merge, adapters: Sequence[Adapter]) -> Ada
     return Adapter(zeros)
 
 
-def validation_retrieval(case: Case) -> float:
-    """Validation retrieval, in percent, of whatever acts on the backbone now, under the composite prompt."""
-    examples = case.evaluation_examples("validation")
+def validation_retrieval(case: Case, given: Sequence[Example] | None = None) -> float:
+    """Validation retrieval, in percent, of whatever acts on the backbone now, under the composite prompt.
+
+    Args:
+        case: Gives the examples and the prompt.
+        given: Other examples to answer.
+    """
+    examples = given or case.evaluation_examples("validation")
     answers = answer_all(
         case.backbone,
         [Pass(None, case.backbone.prompt(case.composition))],

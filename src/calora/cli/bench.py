@@ -58,7 +58,12 @@ def _following() -> "Iterator[Callable[[Progress], None]]":
 
     begin, errors = time.monotonic(), error_console()
     if not errors.is_terminal:
-        yield lambda progress: progress.now and options.say(f"{_clock(time.monotonic() - begin)}  {progress.now}")
+
+        def say(progress: "Progress") -> None:
+            if progress.now:
+                options.say(f"{_clock(time.monotonic() - begin)}  {progress.now}")
+
+        yield say
         return
     with Live(console=errors, refresh_per_second=1) as live:
         yield lambda progress: live.update(_progress_table(progress, time.monotonic() - begin))

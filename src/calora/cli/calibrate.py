@@ -15,7 +15,9 @@ def command(
     fold_to: Annotated[
         Path | None, typer.Option("--fold", help="Also write the calibrated merge as one adapter there.")
     ] = None,
-    kind: Annotated[str, typer.Option(help="column-bias, low-rank, row-scale or output-bias.")] = "column-bias",
+    kind: Annotated[
+        str, typer.Option(help="column-bias, low-rank, row-scale, output-bias or output-scale.")
+    ] = "column-bias",
     rank: Annotated[int, typer.Option(help="Of low-rank.")] = 4,
     shared: Annotated[str, typer.Option(help="kind (one for all layers, as in the paper) or layer.")] = "kind",
     start: options.StartOption = "factors",
@@ -34,14 +36,14 @@ def command(
     from pydantic import ValidationError
 
     from calora.adapter import write_adapter
-    from calora.calibration import KINDS, CalibrationCard, fold, write_calibration
+    from calora.calibration import KINDS, CalibrationCard, fold, foldable, write_calibration
     from calora.errors import CaloraError
     from calora.merging import Merge
     from calora.tasks import Composition
 
     parsed = Composition.parse(composition)
-    if kind == "output-bias" and fold_to is not None:
-        raise CaloraError("an output bias cannot be folded into an adapter", "leave --fold out, or take another kind")
+    if kind in KINDS and not foldable(kind) and fold_to is not None:
+        raise CaloraError(f"{kind} cannot be folded into an adapter", "leave --fold out, or take another kind")
     options.refuse_existing(out, force)
     parents, shas = options.read_parents(adapters)
     train, validation = options.training_examples(parsed, data, seed)

@@ -2,12 +2,13 @@
 
 from calora.corpus.everyday import load_everyday
 from calora.corpus.examples import Example, make_examples
-from calora.corpus.names import draw_names
+from calora.corpus.names import draw_names, rename
 from calora.corpus.pairs import read_pairs, write_pairs
-from calora.corpus.records import Record, Split, read_records, spread
+from calora.corpus.records import OwnRecord, Record, Split, read_records, spread
 
 __all__ = [
     "Example",
+    "OwnRecord",
     "Record",
     "Split",
     "draw_names",
@@ -15,6 +16,7 @@ __all__ = [
     "make_examples",
     "read_pairs",
     "read_records",
+    "rename",
     "spread",
     "write_pairs",
 ]

@@ -61,11 +61,11 @@ def make_examples(
             sources = [(record.id, dialogue, composition.primary.key)]
         else:
             sources = [
-                (f"{record.id}/{field}", getattr(record, field)["en"], field)
+                (f"{record.id}/{field}", record.references(field)["en"], field)
                 for field in fields or ("summary", "reply")
             ]
         for name, text, field in sources:
-            references: dict[str, str] = getattr(record, field)
+            references = record.references(field)
             if key not in references:
                 raise CaloraError(
                     f"{record.id} has no {field} reference for {composition}",

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from calora.corpus.records import Record
 
@@ -42,3 +42,16 @@ def draw_names(record: Record, seed: int, epoch: int = 0) -> dict[str, str]:
 def _number(parts: Iterable[object]) -> int:
     text = "/".join(map(str, parts))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+
+
+def rename(text: str, names: Mapping[str, str]) -> str:
+    """Replace whole words, all at once, so that two names can change places.
+
+    Args:
+        text: Any text.
+        names: The new word of each old one.
+    """
+    if not names:
+        return text
+    alternatives = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
+    return re.sub(rf"(?<!\w)(?:{alternatives})(?!\w)", lambda found: names[found[0]], text)

@@ -54,6 +54,20 @@ class Record(BaseModel):
         """Every turn and every reference."""
         return [*(text for _, text in self.dialogue), *self.summary.values(), *self.reply.values()]
 
+    def references(self, field: str) -> dict[str, str]:
+        """The references of a primary task, by key.
+
+        Raises:
+            CaloraError: The record has no such field.
+        """
+        found: dict[str, str] | None = getattr(self, field, None) if field in self._fields() else None
+        if not found:
+            raise CaloraError(f"{self.id} has no references {field!r}", f"it has {', '.join(sorted(self._fields()))}")
+        return found
+
+    def _fields(self) -> set[str]:
+        return {"summary", "reply"} | set(self.__pydantic_extra__ or {})
+
     @model_validator(mode="after")
     def _follows_the_format(self) -> Self:
         if not re.fullmatch(r"[a-z]+-\d{3}", self.id):
@@ -78,8 +92,31 @@ class Record(BaseModel):
         return self
 
 
-def read_records(path: str | Path) -> list[Record]:
+class OwnRecord(Record):
+    """A record of one's own: any fields of references beside summary and reply, or instead of them."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    __pydantic_extra__: dict[str, dict[str, str]]
+
+    topic: str = ""
+    summary: dict[str, str] = {}
+    reply: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _follows_the_format(self) -> Self:
+        if set(self.genders) != {"A", "B"}:
+            raise ValueError("genders: expected one for A and one for B")
+        if not self.dialogue:
+            raise ValueError("dialogue: no turns")
+        return self
+
+
+def read_records(path: str | Path, kind: type[Record] = Record) -> list[Record]:
     """Read a JSON Lines file of records.
+
+    Args:
+        path: The file.
+        kind: `Record` for the Everyday format, `OwnRecord` for fields of one's own.
 
     Raises:
         CaloraError: Names the file, the line and what is wrong with it.
@@ -89,7 +126,7 @@ def read_records(path: str | Path) -> list[Record]:
     seen: dict[str, int] = {}
     for number, line in numbered_lines(path):
         try:
-            record = Record.model_validate_json(line)
+            record = kind.model_validate_json(line)
         except ValidationError as error:
             first = error.errors()[0]
             if first["type"] == "json_invalid":

@@ -6,9 +6,34 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from calora.adapter import Adapter
+from calora.merging.cat import cat
+from calora.merging.dare import dare, dare_ties
+from calora.merging.dense import DenseUpdate
 from calora.merging.linear import linear_factors, linear_product
+from calora.merging.lm_cocktail import lm_cocktail
+from calora.merging.lorahub import lorahub
+from calora.merging.registry import MergeMethod, find_merge_method, merge_method, merge_methods
+from calora.merging.slerp import slerp
+from calora.merging.ties import ties
 
-__all__ = ["Merge", "Start", "linear_factors", "linear_product"]
+__all__ = [
+    "DenseUpdate",
+    "Merge",
+    "MergeMethod",
+    "Start",
+    "cat",
+    "dare",
+    "dare_ties",
+    "find_merge_method",
+    "linear_factors",
+    "linear_product",
+    "lm_cocktail",
+    "lorahub",
+    "merge_method",
+    "merge_methods",
+    "slerp",
+    "ties",
+]
 
 Start = Literal["factors", "product"]
 

@@ -6,7 +6,7 @@ from calora.metrics.masking import mask_names
 from calora.metrics.retrieval import retrieval_chance, retrieval_hits
 from calora.metrics.rouge import RougeTokenizer, check_tokenizer, rouge
 from calora.metrics.scores import AnswerScores, score_answers
-from calora.metrics.statistics import Difference, bootstrap_interval, paired_difference, smallest_detectable
+from calora.metrics.statistics import Difference, bootstrap_interval, holm, paired_difference, smallest_detectable
 
 __all__ = [
     "LANGUAGES",
@@ -17,6 +17,7 @@ __all__ = [
     "check_tokenizer",
     "chrf",
     "detect_language",
+    "holm",
     "in_language",
     "mask_names",
     "paired_difference",

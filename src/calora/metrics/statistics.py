@@ -1,9 +1,11 @@
 """Statistics: how far a mean over dialogues, or a difference of two, is to be trusted.
 
-Scores come as one value per dialogue, or as a table [seeds, dialogues]. A table is averaged over its seeds first and
-the dialogues are what is resampled: the results speak of other dialogues with these seeds, not of other seeds.
+Scores come as one value per dialogue, or as a table [repeats, dialogues]: seeds, or compositions asked of the same
+dialogues, or both. A table is averaged over its repeats first and the dialogues are what is resampled, since answers to
+one dialogue are not independent: the results speak of other dialogues with these seeds and compositions.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,6 +78,29 @@ def paired_difference(a: ArrayLike, b: ArrayLike, *, seed: int = 0, resamples: i
     rounding = 1e-9 * float(np.abs(differences).mean())
     extreme = np.count_nonzero(np.abs(signs @ differences / differences.size) >= abs(mean) - rounding)
     return Difference(mean, low, high, float((extreme + 1) / (resamples + 1)))
+
+
+def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    """Adjust the p-values of a family of tests so that the chance of any false alarm stays below the level (Holm 1979).
+
+    The k-th smallest of m is multiplied by m - k + 1; none ends below one that was smaller, or above 1.
+
+    Args:
+        p_values: Name of the test to its p-value; the whole family, named before it was tested.
+
+    Returns:
+        Name to the adjusted p-value, in the same order.
+
+    Raises:
+        ValueError: A value is not between 0 and 1.
+    """
+    if not all(0 <= p <= 1 for p in p_values.values()):
+        raise ValueError(f"p-values lie between 0 and 1, got {dict(p_values)}.")
+    adjusted, least = {}, 0.0
+    for rank, name in enumerate(sorted(p_values, key=lambda name: p_values[name])):
+        least = max(least, min(1.0, (len(p_values) - rank) * p_values[name]))
+        adjusted[name] = least
+    return {name: adjusted[name] for name in p_values}
 
 
 def smallest_detectable(a: ArrayLike, b: ArrayLike) -> float:

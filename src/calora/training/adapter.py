@@ -12,6 +12,7 @@ import torch
 from calora.adapter import Adapter, AdapterCard, Factors
 from calora.attach import attached
 from calora.backbone import Backbone
+from calora.errors import CaloraError
 from calora.tasks import Composition
 from calora.training.data import EncodedExamples, ExamplesOf
 from calora.training.loop import Judge, Learner, train
@@ -32,6 +33,7 @@ def train_adapter(
     *,
     rank: int = RANK,
     alpha: int = ALPHA,
+    start: Adapter | None = None,
     judge: Judge | None = None,
 ) -> Adapter:
     """Train a LoRA on one task, or on a whole composition (a joint expert).
@@ -45,11 +47,12 @@ def train_adapter(
         work: Folder for checkpoints.
         rank: r of the paper, 32.
         alpha: The paper's 16: the update is alpha / r times B A.
+        start: Of this rank, to begin with its update; a fresh LoRA (B is zero) if None.
         judge: Chooses the epoch; validation loss if None.
     """
     prompt = backbone.prompt(composition)
     validation = EncodedExamples(backbone, prompt, validation_examples)
-    with injected(backbone, rank, alpha) as learner:
+    with injected(backbone, rank, alpha, start) as learner:
         summary = train(
             learner,
             EncodedExamples(backbone, prompt, train_examples),
@@ -78,13 +81,19 @@ def _as_stored(factors: Factors) -> Factors:
 
 
 @contextmanager
-def injected(backbone: Backbone, rank: int = RANK, alpha: int = ALPHA) -> Iterator[Learner]:
+def injected(
+    backbone: Backbone, rank: int = RANK, alpha: int = ALPHA, start: Adapter | None = None
+) -> Iterator[Learner]:
     """Wrap every target in peft's LoRA while the block lasts; the learnt matrices are kept in float32.
 
     Args:
         backbone: Its own modules are put back at the end.
         rank: r.
         alpha: The update is alpha / r times B A.
+        start: The update to begin with.
+
+    Raises:
+        CaloraError: The start does not fit the backbone, or is of another rank in some module.
     """
     from peft import LoraConfig, inject_adapter_in_model
     from peft.helpers import disable_input_dtype_casting
@@ -102,12 +111,29 @@ def injected(backbone: Backbone, rank: int = RANK, alpha: int = ALPHA) -> Iterat
             for half, linear in (("A", layer.lora_A["default"]), ("B", layer.lora_B["default"])):
                 linear.weight.data = linear.weight.data.float()
                 parameters[f"{name}.{half}"] = linear.weight
+        if start is not None:
+            _begin_with(backbone, start, parameters, rank, alpha)
         learner = Learner(backbone, parameters, autocast=model.dtype == torch.bfloat16)
         _follow_mode(learner, layers)
         with disable_input_dtype_casting(model):
             yield learner
     finally:
         _remove(model, targets)
+
+
+def _begin_with(
+    backbone: Backbone, start: Adapter, parameters: dict[str, torch.nn.Parameter], rank: int, alpha: int
+) -> None:
+    backbone.check_adapter(start)
+    for name in backbone.targets:
+        factors = start.modules.get(name)
+        if factors is None or factors.rank != rank:
+            raise CaloraError(
+                f"the start has rank {factors.rank if factors else 0} in {name}, the LoRA to train has {rank}",
+                "begin with an adapter of the same rank in every module",
+            )
+        parameters[f"{name}.A"].data.copy_(torch.from_numpy(factors.a))
+        parameters[f"{name}.B"].data.copy_(torch.from_numpy(factors.b * np.float32(rank / alpha)))
 
 
 def _follow_mode(learner: Learner, layers: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from calora import __version__
 from calora.adapter import Adapter, Factors
 from calora.attach import Update, hooked, low_rank
 from calora.backbone import Backbone
-from calora.calibration import Calibration, CalibrationCard, fresh_tensors, site_of
+from calora.calibration import Calibration, CalibrationCard, Unfolded, fresh_tensors, site_of
 from calora.training.data import EncodedExamples, ExamplesOf
 from calora.training.loop import Judge, Learner, train
 from calora.training.settings import TrainingSettings
@@ -74,16 +74,26 @@ def calibrated_updates(
 ) -> dict[str, Update]:
     """The calibrated forward pass of each module, as formulas say it and not as `fold` writes it.
 
-    Column bias: y + p (1 . x). Row scale: p * (B A x). Output bias: y + p. Low rank: y + P2 P1 x.
+    Column bias: y + p (1 . x). Row scale: p * (B A x). Output bias: y + p. Output scale: p * y. Low rank: y + P2 P1 x.
     """
     return {
-        module: _update(backbone, factors, card, site_of(module, card.shared), parameters)
+        module: _update(backbone, factors, card, site_of(module, card), parameters)
         for module, factors in merged.modules.items()
     }
 
 
+def frozen_updates(backbone: Backbone, unfolded: Unfolded) -> dict[str, Update]:
+    """The forward pass of a calibrated merge that is kept in its two parts."""
+    backbone.check_adapter(unfolded.merged)
+    parameters = {
+        name: nn.Parameter(torch.from_numpy(value).to(backbone.model.device), requires_grad=False)
+        for name, value in unfolded.calibration.tensors.items()
+    }
+    return calibrated_updates(backbone, unfolded.merged, unfolded.calibration.card, parameters)
+
+
 def _update(
-    backbone: Backbone, factors: Factors, card: CalibrationCard, site: str, parameters: dict[str, nn.Parameter]
+    backbone: Backbone, factors: Factors, card: CalibrationCard, site: str | None, parameters: dict[str, nn.Parameter]
 ) -> Update:
     dtype, device = backbone.model.dtype, backbone.model.device
     a = torch.from_numpy(factors.a).to(device, dtype)
@@ -102,12 +112,18 @@ def _update(
     def output_bias(x: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
         return low_rank(x, out, a, b) + value("p")
 
+    def output_scale(x: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+        return low_rank(x, out, a, b) * value("p")
+
     def low_rank_kind(x: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
         return low_rank(x, out, torch.cat([a, value("p1")]), torch.cat([b, value("p2")], dim=1))
 
+    if site is None:
+        return lambda x, out: low_rank(x, out, a, b)
     return {
         "column-bias": column_bias,
         "row-scale": row_scale,
         "output-bias": output_bias,
+        "output-scale": output_scale,
         "low-rank": low_rank_kind,
     }[card.kind]

@@ -1,0 +1,67 @@
+"""What every merge takes: adapters that fit each other, a strength each, the modules that any of them has."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from calora.adapter import Adapter, Factors
+from calora.errors import CaloraError
+
+
+def checked(adapters: Sequence[Adapter], strengths: Sequence[float] | None, default: float) -> list[float]:
+    """The strengths of adapters that fit each other.
+
+    Args:
+        adapters: At least one.
+        strengths: One number an adapter.
+        default: Each one's strength where `strengths` is None.
+
+    Raises:
+        CaloraError: There is no adapter, they differ in shapes, or the strengths are not one finite number each.
+    """
+    if not adapters:
+        raise CaloraError("nothing to merge", "give at least one adapter")
+    weights = [default] * len(adapters) if strengths is None else list(strengths)
+    if len(weights) != len(adapters):
+        raise CaloraError(f"{len(weights)} strengths for {len(adapters)} adapters", "give one strength an adapter")
+    if not np.isfinite(weights).all():
+        raise CaloraError(f"strengths {weights} are not all finite", "give ordinary numbers")
+    shapes: dict[str, tuple[int, int]] = {}
+    for name, adapter in zip(names(adapters), adapters, strict=True):
+        for module, factors in adapter.modules.items():
+            if shapes.setdefault(module, factors.shape) != factors.shape:
+                raise CaloraError(
+                    f"{name}: {module} is {factors.shape}, the adapters before it have {shapes[module]}",
+                    "merge adapters of one backbone",
+                )
+    return weights
+
+
+def checked_density(density: float) -> float:
+    """The fraction of an update's entries that is kept.
+
+    Raises:
+        CaloraError: It is not above 0 and at most 1.
+    """
+    if not 0 < density <= 1:
+        raise CaloraError(
+            f"density {density} is not above 0 and at most 1",
+            "it is the fraction of entries that is kept; 1 keeps all of them",
+        )
+    return density
+
+
+def names(adapters: Sequence[Adapter]) -> list[str]:
+    """The name on each one's card; where there is no card, its place from 1."""
+    return [adapter.card.name if adapter.card else f"adapter {place}" for place, adapter in enumerate(adapters, 1)]
+
+
+def modules(adapters: Sequence[Adapter]) -> list[str]:
+    """The modules that any of them has, in order of appearance."""
+    return list(dict.fromkeys(module for adapter in adapters for module in adapter.modules))
+
+
+def weighted(module: str, adapters: Sequence[Adapter], weights: Sequence[float]) -> list[tuple[float, Factors]]:
+    """The factors of those adapters that have the module, each with its weight."""
+    both = zip(weights, adapters, strict=True)
+    return [(weight, adapter.modules[module]) for weight, adapter in both if module in adapter.modules]
