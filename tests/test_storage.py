@@ -20,6 +20,7 @@ from calora.storage import (
     read_card,
     read_tensors,
     sha256_of,
+    slug,
     write_tensors,
     write_text,
     writing_folder,
@@ -216,3 +217,10 @@ def test_digests_are_the_same_on_every_machine(tmp_path: Path) -> None:
     (tmp_path / "abc").write_bytes(b"abc")
     assert sha256_of(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert fingerprint({"b": 1, "a": "é"}) == fingerprint({"a": "é", "b": 1}) == "aa58fba8483623be"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("summary+es seed 0", "summary+es-seed-0"), ("linear (tuned)", "linear-tuned")]
+)
+def test_names_become_parts_of_file_names(name: str, expected: str) -> None:
+    assert slug(name) == expected

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -118,6 +119,11 @@ def fingerprint(value: object) -> str:
     """A short digest of anything JSON can hold; equal values give equal digests on every machine."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def slug(name: str) -> str:
+    """A name as a part of a file's name."""
+    return re.sub(r"[^\w.+-]+", "-", name).strip("-")
 
 
 def read_card(path: Path, model: type[Card]) -> Card:

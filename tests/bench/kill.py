@@ -15,8 +15,8 @@ from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
-# A step's line: minutes, seconds, the step's name, and whether it was done before.
-STEP = re.compile(r"^\s*\d+:\d\d  (?P<name>\S+)(?P<before> \(done before\))?$")
+# A step's line: hours, minutes, seconds, and what is being made: an artefact or a cell.
+STEP = re.compile(r"^\s*\d+:\d\d:\d\d  (?P<name>.+)$")
 
 
 def run(arguments: list[str], folder: Path, kill: str | None = None, wait: float = 0.0) -> tuple[list[str], int]:
@@ -38,7 +38,7 @@ def run(arguments: list[str], folder: Path, kill: str | None = None, wait: float
         assert process.stderr is not None
         for line in process.stderr:
             match = STEP.match(line.rstrip())
-            if match is None or match["before"]:
+            if match is None:
                 continue
             made.append(match["name"])
             if match["name"] == kill:
@@ -59,6 +59,13 @@ def cells(folder: Path) -> dict[str, Any]:
     return found
 
 
+def finished(folder: Path) -> set[str]:
+    """The steps whose artefact or cell is there."""
+    records = [json.loads(file.read_text()) for file in (folder / "store" / "records").glob("*.json")]
+    made = {f"{record['kind']} {record['name']}" for record in records}
+    return made | {f"cell {file.stem}" for file in (folder / "cells").glob("*.json")}
+
+
 def torture(arguments: list[str], place: Path, wait: float, only: Container[str] | None = None) -> list[str]:
     """Run once unbroken; once killed in each of its steps, or in those of `only`; compare.
 
@@ -72,12 +79,12 @@ def torture(arguments: list[str], place: Path, wait: float, only: Container[str]
     assert status == 0, status
     killed = []
     for step in steps:
-        finished = {file.stem for file in (place / "broken" / "steps").glob("*.json")}
-        if step.replace("/", "-") in finished or (only is not None and step not in only):
+        before = finished(place / "broken")
+        if step in before or (only is not None and step not in only):
             continue
         made, status = run(arguments, place / "broken", kill=step, wait=wait)
         print(f"killed in {step}: exit {status}, made in this process: {', '.join(made)}", file=sys.stderr)
-        again = [name for name in made if name.replace("/", "-") in finished]
+        again = [name for name in made if name in before]
         assert not again, f"finished before and made again: {again}"
         if status == -signal.SIGKILL:
             killed.append(step)

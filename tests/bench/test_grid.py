@@ -114,7 +114,7 @@ def test_every_approach_answers_two_tasks_and_all_but_slerp_three(grid: Callable
     assert {(cell.approach, cell.composition) for cell in cells} == {
         (name, composition) for name in names for composition in ("summary+casual", "summary+casual+fr")
     } - missing
-    assert [reason for _, reason in one.progress.failed] == ["SLERP is between two adapters, not 3"]
+    assert [str(error) for _, error in one.progress.failed] == ["SLERP is between two adapters, not 3"]
 
 
 @pytest.mark.slow

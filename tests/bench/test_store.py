@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from calora.bench.store import Made, Step, StepFailedError, Store, slug
+from calora.bench.store import Made, Step, StepFailedError, Store
 from calora.storage import write_text
 
 Counted = Callable[..., Step[str]]
@@ -94,10 +94,3 @@ def test_lineage_names_parents_first(step: Counted) -> None:
     first, other = step("first", word="1"), step("other", word="2")
     last = step("last", first, other, word="3")
     assert [one.name for one in last.lineage()] == ["first", "other", "last"]
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"), [("summary+es seed 0", "summary+es-seed-0"), ("linear (tuned)", "linear-tuned")]
-)
-def test_names_become_parts_of_file_names(name: str, expected: str) -> None:
-    assert slug(name) == expected

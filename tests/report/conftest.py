@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from calora.bench.cells import write_cell
+from calora.bench.cells import cell_stem, write_cell
 from calora.corpus import Example
 from calora.generation import Answer
 
@@ -54,10 +54,11 @@ def write_named_cell(
         "title": title,
         "backbone": changes.get("backbone", "tiny"),
         "seed": seed,
-        "provenance": {"backbone": "ab" * 32},
+        "provenance": {"backbone": "ab" * 32, "training": changes.get("training", [])},
     }
+    stem = cell_stem(head["composition"], approach, head["backbone"], seed)
     write_cell(
-        run / "cells" / f"{approach}.json",
+        run / "cells" / f"{stem}.json",
         changes.get("examples", EXAMPLES),
         answers,
         changes.get("language", "es"),
@@ -73,6 +74,13 @@ def write_run(tmp_path: Path) -> Callable[..., Path]:
 
     def write(name: str = "run", seed: int = 0) -> Path:
         run = tmp_path / name
+        validation = [
+            {"epoch": 1.0, "eval_loss": 2.5, "step": 10},
+            {"epoch": 1.0, "eval_score": 39.9, "eval_judge": 40.0, "step": 10},
+            {"epoch": 2.0, "eval_loss": 2.25, "step": 20},
+            {"epoch": 2.0, "eval_score": 36.0, "eval_judge": 36.1, "step": 20},
+        ]
+        calibrated = [{"validation": validation, "shipped_kl": 2e-5}]
         for approach, title in TITLES.items():
             write_named_cell(
                 run,
@@ -82,25 +90,20 @@ def write_run(tmp_path: Path) -> Callable[..., Path]:
                 seed=seed,
                 passes={"multi-step": 2, "neighbour": 0}.get(approach, 1),
                 parameters=166_229 if approach == "low-rank-factors" else 0,
+                training=calibrated if approach == "low-rank-factors" else [],
             )
         write_named_cell(run, "own-es-zero-shot", "es: zero-shot", answered(3), seed=seed, composition="es")
-        write_named_cell(run, "own-es-adapter", "es: adapter", answered(11), seed=seed, composition="es")
-        validation = [
-            {"epoch": 1.0, "eval_loss": 2.5, "step": 10},
-            {"epoch": 1.0, "eval_score": 39.9, "eval_judge": 40.0, "step": 10},
-            {"epoch": 2.0, "eval_loss": 2.25, "step": 20},
-            {"epoch": 2.0, "eval_score": 36.0, "eval_judge": 36.1, "step": 20},
-        ]
-        put(run / "adapters/es/calora.json", {"training": {"validation": validation[::2]}})
-        put(run / "calibrations/low-rank-factors/calibration.json", {"training": {"validation": validation}})
-        put(run / "steps/adapters-es.json", {"fingerprint": "0", "seconds": 12.5, "settings": {}})
+        trained = [{"validation": validation[::2]}]
+        own = "own-es-adapter"
+        write_named_cell(run, own, "es: adapter", answered(11), seed=seed, composition="es", training=trained)
+        put(run / "store/records/ab12.json", {"kind": "adapter", "name": "es seed 0", "seconds": 12.5})
         chosen = {"start": "product", "strengths": [0.8, 1.0]}
         tried = [
             {"merge": chosen, "loss": 2.125, "retrieval": 41.7},
             {"merge": {"start": "factors", "strengths": [1.0, 1.0]}, "loss": 2.75, "retrieval": 25.0},
             {"merge": {"start": "factors", "strengths": [0.5, 0.5]}, "loss": 3.5, "retrieval": None},
         ]
-        put(run / "merge-search.json", {"chosen": chosen, "tried": tried})
+        put(run / "store/merge-search/summary-es-cd34.json", {"chosen": chosen, "tried": tried})
         return run
 
     return write

@@ -32,7 +32,7 @@ def test_scores_are_seeds_by_dialogues(runs: list[Path]) -> None:
     assert pool.controls == {"neighbour"}
     for approach in RIGHT:
         assert np.array_equal(pool.scores[approach]["retrieval"], hits(approach))
-    lines = (runs[1] / "predictions/zero-shot.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = (runs[1] / "predictions/summary+es--zero-shot--tiny--1.jsonl").read_text(encoding="utf-8").splitlines()
     rouge = [json.loads(line)["scores"]["masked_rougeL"] for line in lines]
     assert pool.scores["zero-shot"]["masked_rougeL"][1].tolist() == rouge
 
@@ -82,7 +82,7 @@ def test_other_dialogues_are_refused_by_run_and_approach(runs: list[Path]) -> No
 
 @pytest.mark.parametrize("approach", ["multi-step", "zero-shot"])
 def test_a_run_that_lacks_an_approach_is_named_with_it(runs: list[Path], approach: str) -> None:
-    (runs[1] / f"cells/{approach}.json").unlink()
+    (runs[1] / f"cells/summary+es--{approach}--tiny--1.json").unlink()
     with pytest.raises(CaloraError, match=f"one lacks {approach}"):
         pooled(runs)
 
@@ -96,19 +96,20 @@ def test_runs_that_cannot_be_pooled_are_refused(
         pooled([tmp_path])
     with pytest.raises(CaloraError, match=r"again has seed 1, as .*one has"):
         pooled([*runs, write_run("again", 1)])
+    (runs[1] / "cells/summary+es--zero-shot--tiny--1.json").unlink()
     write_named_cell(runs[1], "zero-shot", "Zero-shot", answered(2), seed=1, backbone="other")
     with pytest.raises(CaloraError, match=r"one: zero-shot is summary\+es on other, expected summary\+es on tiny"):
         pooled(runs)
 
 
 def test_damaged_predictions_are_named(runs: list[Path]) -> None:
-    path = runs[0] / "predictions/multi-step.jsonl"
+    path = runs[0] / "predictions/summary+es--multi-step--tiny--0.jsonl"
     path.write_text(path.read_text(encoding="utf-8").partition("\n")[0] + "\n", encoding="utf-8")
-    with pytest.raises(CaloraError, match=r"multi-step.jsonl has 1 lines, its cell speaks of 12"):
+    with pytest.raises(CaloraError, match=r"multi-step--tiny--0.jsonl has 1 lines, its cell speaks of 12"):
         pooled(runs)
     path.write_text("{", encoding="utf-8")
-    with pytest.raises(CaloraError, match=r"multi-step.jsonl is not JSON lines"):
+    with pytest.raises(CaloraError, match=r"multi-step--tiny--0.jsonl is not JSON lines"):
         pooled(runs)
     path.unlink()
-    with pytest.raises(CaloraError, match=r"multi-step.jsonl is missing"):
+    with pytest.raises(CaloraError, match=r"multi-step--tiny--0.jsonl is missing"):
         pooled(runs)

@@ -38,7 +38,7 @@ class Balance(HTMLParser):
 @pytest.fixture
 def page(write_run: Callable[..., Path]) -> str:
     run = write_run()
-    path = write_page(run, {"preset": "quick", "backbone": "tiny"}, read_cells(run))
+    path = write_page(run, {"backbone": "tiny"}, read_cells(run))
     assert path == run / "report.html"
     return path.read_text(encoding="utf-8")
 
@@ -46,7 +46,6 @@ def page(write_run: Callable[..., Path]) -> str:
 def test_the_page_shows_what_the_run_holds(page: str) -> None:
     for text in (
         "summary+es on tiny",
-        "preset quick",
         "Learnable Calibration++",
         "166,229",
         "Chance retrieval 25.0 %",
@@ -54,6 +53,7 @@ def test_the_page_shows_what_the_run_holds(page: str) -> None:
         "0.8 / 1",
         "es: adapter",
         "12.5 s",
+        "KL 2.0e-05 nats",
         "ab" * 32,
         "prefers-color-scheme: dark",
     ):
@@ -86,7 +86,7 @@ def test_a_run_with_nothing_but_one_cell_has_a_page(tmp_path: Path) -> None:
     write_named_cell(tmp_path, "zero-shot", "Zero-shot", answered(2))
     page = write_page(tmp_path, {}, read_cells(tmp_path)).read_text(encoding="utf-8")
     assert "<h2>Results</h2>" in page
-    for absent in ("own task", "search for a merge", "Training", "Time of each step", "preset"):
+    for absent in ("own task", "search for a merge", "Training", "Time of each step"):
         assert absent not in page
 
 
@@ -97,8 +97,8 @@ def test_a_run_without_results_is_refused(tmp_path: Path) -> None:
 
 def test_a_damaged_card_is_named(write_run: Callable[..., Path]) -> None:
     run = write_run()
-    (run / "merge-search.json").write_text("{", encoding="utf-8")
-    with pytest.raises(CaloraError, match=r"merge-search.json is not JSON"):
+    (run / "store/merge-search/summary-es-cd34.json").write_text("{", encoding="utf-8")
+    with pytest.raises(CaloraError, match=r"summary-es-cd34.json is not JSON"):
         write_page(run, {}, read_cells(run))
 
 

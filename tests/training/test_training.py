@@ -346,16 +346,3 @@ def test_each_epoch_has_its_own_texts_and_validation_the_first(
     )
     assert list(dict.fromkeys(asked[0])) == [0, 1, 2]
     assert set(asked[1]) == {0}
-
-
-def test_a_run_that_dies_lets_go_of_the_screen(
-    llama: Backbone, train_rows: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from rich.progress import Progress
-
-    stopped: list[Progress] = []
-    real = Progress.stop
-    monkeypatch.setattr(Progress, "stop", lambda self: (stopped.append(self), real(self)))
-    with pytest.raises(Killed):
-        calibrate(llama, train_rows, tmp_path / "work", judge=judge_killed_in(1))
-    assert len(stopped) == 1

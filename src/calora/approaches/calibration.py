@@ -1,11 +1,12 @@
 """Learnable Calibration, both of the paper's variants and what else the same idea can be."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from calora.approaches.linear import linear_merge
 from calora.approaches.one_pass import one_pass
 from calora.approaches.registry import Plan, approach
+from calora.approaches.tuned_merge import search_step
 from calora.backbone import Backbone
 from calora.bench.case import Case
 from calora.bench.making import adapter_steps, calibration_step, merged, teacher_step
@@ -37,7 +38,7 @@ def low_rank(
 def calibrated(
     case: Case,
     kind: Kind = "column-bias",
-    start: Start = "factors",
+    start: Start | Literal["searched"] = "factors",
     strength: float | None = None,
     rate: float | None = None,
     epochs: int | None = None,
@@ -46,13 +47,14 @@ def calibrated(
     sites: Sequence[str] | None = None,
     adapters: bool = True,
     taught: bool = False,
+    search: Mapping[str, Any] | None = None,
 ) -> Plan:
     """Plan one pass with a calibrated merge.
 
     Args:
         case: What is asked for.
         kind: Of the calibration.
-        start: The merge it starts from.
+        start: The merge it starts from; `searched` is that of `linear-searched`.
         strength: Of every adapter in it; the start's own if None.
         rate: Learning rate; the recipe's for calibrations if None.
         epochs: At most; likewise.
@@ -61,15 +63,17 @@ def calibrated(
         sites: The kinds of module that are calibrated; all if None.
         adapters: False leaves them out: the calibration acts on the backbone alone.
         taught: The targets are what multi-step says, instead of the corpus's composed references.
+        search: Options of the search for a searched start.
     """
     changes = {"learning_rate": rate, "epochs": epochs}
     training = case.recipe.calibration.model_copy(update={key: value for key, value in changes.items() if value})
     steps = adapter_steps(case) if adapters else ()
-    merge = linear_merge(case, start, strength)
+    merge = search_step(case, **(search or {})) if start == "searched" else linear_merge(case, start, strength)
 
     def passes(backbone: Backbone, values: Sequence[Any]) -> list[Pass]:
-        *parents, calibration = values
-        return one_pass(backbone, case.composition, with_calibration(merged(backbone, merge, parents), calibration))
+        parents, calibration = values[: len(steps)], values[-1]
+        adapter = merged(backbone, calibration.card.merge, parents)
+        return one_pass(backbone, case.composition, with_calibration(adapter, calibration))
 
     teacher = teacher_step(case) if taught else None
     step = calibration_step(

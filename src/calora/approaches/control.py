@@ -2,8 +2,13 @@
 
 from collections.abc import Sequence
 
-from calora.corpus import Example, rename
+from calora.approaches.one_pass import one_pass
+from calora.approaches.registry import Plan, approach
+from calora.bench.case import EVALUATION_SEED, Case
+from calora.bench.making import adapter_step
+from calora.corpus import Example, make_examples, rename
 from calora.metrics import mask_names, rouge
+from calora.tasks import Composition
 
 _CANDIDATES, _VOTERS = 150, 50
 
@@ -32,6 +37,38 @@ def neighbour_reference(examples: Sequence[Example]) -> list[str]:
         other = next((item for item in turned if item.domain == example.domain), example)
         answers.append(_renamed(other, example.names))
     return answers
+
+
+@approach("constant", "control: a constant sentence")
+def constant(case: Case) -> Plan:
+    """Plan the same sentence for every dialogue."""
+
+    def given(examples: Sequence[Example]) -> list[str]:
+        train = make_examples(case.place.records("train"), case.composition, seed=EVALUATION_SEED)
+        return constant_sentence(train, [example.names for example in examples])
+
+    return Plan(given=given)
+
+
+@approach("neighbour", "control: another dialogue's reference")
+def neighbour(case: Case) -> Plan:
+    """Plan the reference of another dialogue of the domain."""
+    return Plan(given=neighbour_reference)
+
+
+@approach("ceiling", "control: last pass on the reference")
+def ceiling(case: Case) -> Plan:
+    """Plan multi-step's last pass on the reference of what stands before it: the most that multi-step can reach."""
+    *before, last = case.composition.tasks
+    adapter = adapter_step(case, last)
+
+    def texts(examples: Sequence[Example]) -> list[str]:
+        wanted = {example.id for example in examples}
+        records = [record for split in ("validation", "test") for record in case.place.records(split)]
+        middle = make_examples(records, Composition(tuple(before)), seed=EVALUATION_SEED)
+        return [example.target for example in middle if example.id in wanted]
+
+    return Plan(lambda backbone, values: one_pass(backbone, Composition((last,)), values[0]), (adapter,), texts=texts)
 
 
 def _renamed(example: Example, names: tuple[str, ...]) -> str:

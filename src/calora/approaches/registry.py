@@ -20,12 +20,17 @@ if TYPE_CHECKING:
     from calora.backbone import Backbone
     from calora.bench.store import Step
     from calora.calibration import Calibration
+    from calora.corpus import Example
     from calora.generation import Pass
 
 GROUP = "calora.approaches"
 
 
 def _nothing(values: Sequence[Any]) -> "Sequence[Adapter | Calibration]":
+    return ()
+
+
+def _no_passes(backbone: "Backbone", values: Sequence[Any]) -> "Sequence[Pass]":
     return ()
 
 
@@ -37,11 +42,15 @@ class Plan:
         passes: (backbone, the parents' values) to the passes of a request.
         parents: What has to be trained or chosen first.
         stored: The parents' values to those that have to be kept for the composition alone.
+        texts: What the first pass reads, for each example; its own text if None.
+        given: Answers that no model gives, for a control row; then there are no passes.
     """
 
-    passes: "Callable[[Backbone, Sequence[Any]], Sequence[Pass]]"
+    passes: "Callable[[Backbone, Sequence[Any]], Sequence[Pass]]" = _no_passes
     parents: "tuple[Step[Any], ...]" = ()
     stored: "Callable[[Sequence[Any]], Sequence[Adapter | Calibration]]" = _nothing
+    texts: "Callable[[Sequence[Example]], Sequence[str]] | None" = None
+    given: "Callable[[Sequence[Example]], Sequence[str]] | None" = None
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,23 @@ from calora.bench.making import adapter_step
 @approach("primary-adapter", "Primary adapter")
 def primary_adapter(case: Case) -> Plan:
     """Plan one pass with the first task's adapter."""
-    return _alone(case, 0)
+    return adapter_of(case, 0)
 
 
 @approach("secondary-adapter", "Secondary adapter")
 def secondary_adapter(case: Case) -> Plan:
     """Plan one pass with the last task's adapter."""
-    return _alone(case, -1)
+    return adapter_of(case, -1)
 
 
-def _alone(case: Case, place: int) -> Plan:
+@approach("adapter-of", "One adapter")
+def adapter_of(case: Case, place: int = 0) -> Plan:
+    """Plan one pass with the adapter of one of the tasks.
+
+    Args:
+        case: What is asked for.
+        place: Of the task in the composition; -1 is the last.
+    """
     return Plan(
         lambda backbone, values: one_pass(backbone, case.composition, values[0]),
         (adapter_step(case, case.composition.tasks[place]),),

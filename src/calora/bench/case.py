@@ -98,8 +98,9 @@ class Case:
 
     def evaluation_examples(self, split: Split) -> list[Example]:
         """Examples to answer, the same names in every run."""
-        fields = ("summary",) if self.composition.primary is None else None
-        return make_examples(self.place.records(split), self.composition, seed=EVALUATION_SEED, fields=fields)
+        records = self.place.records(split)
+        fields = tuple(records[0].fields[:1]) if self.composition.primary is None else None
+        return make_examples(records, self.composition, seed=EVALUATION_SEED, fields=fields)
 
     def settings(self, *splits: Split) -> dict[str, Any]:
         """What everything made here depends on: the backbone, the seed, the prompt's words and the data."""

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from calora.corpus import Example
 from calora.generation import Answer
 from calora.metrics import RougeTokenizer, score_answers
-from calora.storage import read_card, write_text
+from calora.storage import read_card, slug, write_text
 
 
 class Costs(BaseModel):
@@ -161,6 +161,11 @@ def read_cell(path: Path) -> Cell:
 def read_predictions(path: Path) -> list[dict[str, Any]]:
     """The predictions that belong to a cell's file."""
     return [json.loads(line) for line in predictions_file(path).read_text(encoding="utf-8").splitlines()]
+
+
+def cell_stem(composition: str, approach: str, backbone: str, seed: int) -> str:
+    """The name of a cell's files, without its ending."""
+    return slug(f"{composition}--{approach}--{Path(backbone).stem}--{seed}")
 
 
 def predictions_file(cell: Path) -> Path:

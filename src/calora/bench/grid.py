@@ -10,14 +10,16 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from calora.approaches.registry import Approach, Plan, find_approach
+from calora.backbone import native_dtype
 from calora.bench.case import EVALUATION_SEED, Case, Workplace
-from calora.bench.cells import Cell, read_cell, write_cell
+from calora.bench.cells import Cell, cell_stem, read_cell, write_cell
 from calora.bench.recipe import ApproachRecipe, Recipe, Setting
-from calora.bench.store import Step, StepFailedError, Store, slug
+from calora.bench.store import Step, StepFailedError, Store
+from calora.console import counting
 from calora.corpus import Split
 from calora.errors import CaloraError
-from calora.generation import answer_all
-from calora.storage import fingerprint, read_card, write_text
+from calora.generation import Answer, answer_all
+from calora.storage import fingerprint, read_card, slug, write_text
 
 CELL_VERSION = 1
 
@@ -45,7 +47,7 @@ class Row:
     @property
     def title(self) -> str:
         """For tables."""
-        title = self.recipe.label or self.approach.title
+        title = self.recipe.title or self.recipe.label or self.approach.title
         return f"{title}, tuned" if self.setting == "tuned" else title
 
 
@@ -60,7 +62,7 @@ class Place:
     def name(self) -> str:
         """The name of its files."""
         case = self.case
-        return slug(f"{case.composition}--{self.row.label}--{Path(case.backbone_name).stem}--{case.seed}")
+        return cell_stem(str(case.composition), self.row.label, case.backbone_name, case.seed)
 
 
 class Trial(BaseModel):
@@ -99,14 +101,14 @@ class Progress:
         done: Label to the cells that are there.
         total: Label to the cells that there will be.
         now: What is being made.
-        failed: Cells that could not be made, with the reason.
+        failed: Cells that could not be made, with what was raised.
         left: Estimated seconds to the end; None as long as too little is known.
     """
 
     done: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     total: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     now: str = ""
-    failed: list[tuple[str, str]] = field(default_factory=list)
+    failed: list[tuple[str, Exception]] = field(default_factory=list)
     left: float | None = None
 
 
@@ -120,6 +122,7 @@ class Grid:
         store: Where trained artefacts lie; they may be gone once the cells are there.
         follow: Told of the progress, often.
         place: Records and backbones.
+        texts: Whether predictions repeat the dialogue and the reference.
     """
 
     recipe: Recipe
@@ -127,6 +130,7 @@ class Grid:
     store: Store
     follow: Callable[[Progress], None] = lambda _: None
     place: Workplace | None = None
+    texts: bool = False
 
     def __post_init__(self) -> None:
         self.workplace = self.place or Workplace(self.recipe)
@@ -162,7 +166,7 @@ class Grid:
                 cells.append(self.cell(place))
                 self.progress.done[place.row.label] += 1
             except Exception as error:
-                self.progress.failed.append((place.name, str(error) or repr(error)))
+                self.progress.failed.append((place.name, error))
             self._estimate(places[index + 1 :])
             self._tell("")
         return cells
@@ -185,7 +189,7 @@ class Grid:
             if found.key == key:
                 return found
         values = [self._made(step) for step in plan.parents]
-        self._tell(f"answering: {place.row.title} on {place.case.composition}, {split}")
+        self._tell(f"cell {name}")
         begin = time.monotonic()
         self._answer(path, place, split, plan, values, {"settings": settings, "key": key, "options": chosen})
         self._seconds["cell"].append(time.monotonic() - begin)
@@ -232,10 +236,13 @@ class Grid:
     ) -> None:
         case = place.case
         examples = case.evaluation_examples(split)
-        passes = plan.passes(case.backbone, values)
-        answers = answer_all(
-            case.backbone, passes, [example.text for example in examples], max_tokens=self.recipe.max_tokens
-        )
+        if plan.given is None:
+            passes = plan.passes(case.backbone, values)
+            texts = [example.text for example in examples] if plan.texts is None else plan.texts(examples)
+            with counting(place.row.title, len(texts) * len(passes)) as advance:
+                answers = answer_all(case.backbone, passes, texts, max_tokens=self.recipe.max_tokens, follow=advance)
+        else:
+            passes, answers = (), [Answer(text, 0, False, 0.0) for text in plan.given(examples)]
         stored = plan.stored(values)
         trainings = [artefact.card.training for artefact in stored if artefact.card]
         head = {
@@ -246,7 +253,8 @@ class Grid:
             "seed": case.seed,
             "options": made["options"],
             "key": made["key"],
-            "provenance": made["settings"] | {"dtype": str(case.backbone.model.dtype).rpartition(".")[2]},
+            "provenance": made["settings"]
+            | {"dtype": str(native_dtype()).rpartition(".")[2], "training": _trainings(case, values)},
         }
         write_cell(
             path,
@@ -258,7 +266,7 @@ class Grid:
             sum(artefact.parameters for artefact in stored),
             updates=sum(int(training.get("steps", 0)) for training in trainings),
             seen=sum(_seen(training) for training in trainings),
-            texts=False,
+            texts=self.texts,
         )
 
     def _planned(self, place: Place, split: Split, options: Mapping[str, Any]) -> tuple[Plan, dict[str, Any], str]:
@@ -352,11 +360,22 @@ def candidates_of(row: Row, budget: int) -> list[dict[str, Any]]:
 def failures(grid: Grid) -> list[tuple[str, str, int]]:
     """What failed first, why, and how many cells were lost by it."""
     counts: dict[tuple[str, str], int] = defaultdict(int)
-    steps: dict[str, StepFailedError] = {str(error): error for error in grid.store.failed.values()}
-    for name, reason in grid.progress.failed:
-        error = steps.get(reason)
-        counts[(f"{error.step.kind} {error.step.name}", str(error.reason)) if error else (name, reason)] += 1
+    for name, error in grid.progress.failed:
+        what = f"{error.step.kind} {error.step.name}" if isinstance(error, StepFailedError) else name
+        reason = error.reason if isinstance(error, StepFailedError) else error
+        counts[(what, str(reason) or repr(reason))] += 1
     return [(what, why, count) for (what, why), count in counts.items()]
+
+
+def _trainings(case: Case, values: Sequence[Any]) -> list[dict[str, Any]]:
+    """How what was learnt for just this composition was trained, by name."""
+    found = []
+    for value in values:
+        card = getattr(value, "card", None)
+        name = getattr(card, "composition", None) or getattr(card, "name", None)
+        if card is not None and name == str(case.composition):
+            found.append({"name": name, **card.training})
+    return found
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -85,7 +85,7 @@ def expert_step(
 def calibration_step(
     case: Case,
     steps: Sequence[Step[Adapter]],
-    merge: Merge,
+    merge: Merge | Step[Any],
     training: TrainingSettings,
     *,
     kind: Kind,
@@ -99,7 +99,7 @@ def calibration_step(
     Args:
         case: Gives the data and the prompt.
         steps: The adapters that are merged; none for a calibration of the backbone alone.
-        merge: How they become one.
+        merge: How they become one, or the search that chooses it.
         training: Its settings; the seed is the case's.
         kind: Of the calibration.
         rank: Of the low-rank kind.
@@ -113,14 +113,16 @@ def calibration_step(
         from calora.training.calibration import train_calibration
 
         backbone = case.backbone
-        adapters, taught = (parents, None) if teacher is None else (parents[:-1], parents[-1].value)
+        adapters = parents[: len(steps)]
+        taught = None if teacher is None else parents[-1].value
+        chosen = merge if isinstance(merge, Merge) else parents[len(steps)].value.chosen
         card = CalibrationCard(
             kind=kind,
             rank=rank,
             shared=shared,
             sites=sites,
             composition=str(case.composition),
-            merge=merge,
+            merge=chosen,
             parents={made.value.card.name: adapter_sha256(made.path) for made in adapters},
             backbone=backbone.name,
             backbone_sha256=backbone.sha256,
@@ -128,7 +130,7 @@ def calibration_step(
         )
         calibration = train_calibration(
             backbone,
-            merged(backbone, merge, [made.value for made in adapters]),
+            merged(backbone, chosen, [made.value for made in adapters]),
             card,
             _examples_of(case, "train", taught),
             _examples_of(case, "validation", taught),
@@ -141,7 +143,7 @@ def calibration_step(
     settings = case.settings("train", "validation") | {
         "version": CALIBRATION_VERSION,
         "training": training.model_dump(),
-        "merge": merge.model_dump(mode="json"),
+        "merge": merge.model_dump(mode="json") if isinstance(merge, Merge) else "searched",
         "kind": kind,
         "rank": rank,
         "shared": shared,
@@ -149,9 +151,8 @@ def calibration_step(
         "taught": teacher is not None,
     }
     name = f"{case.composition} {kind} seed {case.seed}"
-    return Step(
-        "calibration", name, settings, make, read_calibration, (*steps, *([] if teacher is None else [teacher]))
-    )
+    others = [one for one in (merge, teacher) if isinstance(one, Step)]
+    return Step("calibration", name, settings, make, read_calibration, (*steps, *others))
 
 
 def teacher_step(case: Case) -> Step[Taught]:

@@ -43,6 +43,7 @@ class ApproachRecipe(_Part):
     Args:
         name: Of a registered approach.
         label: Of its rows, so that one approach can stand in several; the name if left out.
+        title: In tables; the approach's own, or the label, if left out.
         settings: `paper` takes the published values, `tuned` those that the search chose; a row each.
         options: Instead of the approach's own values; what is given here is not searched.
         compositions: Instead of the recipe's.
@@ -51,6 +52,7 @@ class ApproachRecipe(_Part):
 
     name: str
     label: str | None = None
+    title: str | None = None
     settings: tuple[Setting, ...] = ("paper",)
     options: dict[str, Any] = {}
     compositions: tuple[str, ...] | None = None

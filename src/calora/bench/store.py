@@ -1,7 +1,6 @@
 """Artefacts that are made once and found again by what they were made from, never by name alone."""
 
 import json
-import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -10,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from calora.storage import fingerprint, write_text
+from calora.storage import fingerprint, slug, write_text
 
 Value = TypeVar("Value")
 
@@ -140,8 +139,3 @@ class Store:
 
     def _record_path(self, step: Step[Any]) -> Path:
         return self.folder / "records" / f"{step.key}.json"
-
-
-def slug(name: str) -> str:
-    """A name as a part of a file's name."""
-    return re.sub(r"[^\w.+-]+", "-", name).strip("-")

@@ -40,7 +40,7 @@ def command(
     if plan:
         console.print(_plan_table(places))
         return
-    with _following() as grid.follow:
+    with following() as grid.follow:
         cells = grid.go()
     for what, why, lost in failures(grid):
         options.say(f"failed: {what}: {why} ({lost} cell{'s' * (lost > 1)} lost)")
@@ -50,23 +50,20 @@ def command(
 
 
 @contextmanager
-def _following() -> "Iterator[Callable[[Progress], None]]":
-    """A live table on a terminal, a line a step elsewhere."""
-    from rich.live import Live
+def following() -> "Iterator[Callable[[Progress], None]]":
+    """Shows how a grid gets on: a live table on a terminal, a line a step elsewhere."""
+    from calora.bench.grid import Progress
+    from calora.console import error_console, shown
 
-    from calora.console import error_console
+    begin, latest = time.monotonic(), [Progress()]
 
-    begin, errors = time.monotonic(), error_console()
-    if not errors.is_terminal:
+    def follow(progress: Progress) -> None:
+        latest[0] = progress
+        if progress.now and not error_console().is_terminal:
+            options.say(f"{_clock(time.monotonic() - begin)}  {progress.now}")
 
-        def say(progress: "Progress") -> None:
-            if progress.now:
-                options.say(f"{_clock(time.monotonic() - begin)}  {progress.now}")
-
-        yield say
-        return
-    with Live(console=errors, refresh_per_second=1) as live:
-        yield lambda progress: live.update(_progress_table(progress, time.monotonic() - begin))
+    with shown(lambda: _progress_table(latest[0], time.monotonic() - begin)):
+        yield follow
 
 
 def _progress_table(progress: "Progress", seconds: float) -> "Table":

@@ -48,7 +48,8 @@ def command(
     from calora.approaches import multi_step as passes_of
     from calora.approaches import one_pass
     from calora.backbone import Backbone
-    from calora.cli.show import console, counting
+    from calora.cli.show import console
+    from calora.console import counting
     from calora.generation import answer_all
     from calora.report import demo_table
 

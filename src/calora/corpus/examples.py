@@ -38,8 +38,8 @@ def make_examples(
 ) -> list[Example]:
     """Examples of a composition.
 
-    With a primary task the text is the dialogue, one example a record. Without one it is the English summary and
-    the English reply, two examples a record, or those of `fields`.
+    With a primary task the text is the dialogue, one example a record. Without one the texts are the record's English
+    references (the summary and the reply, two examples a record), or those of `fields`.
 
     Args:
         records: In the order wanted.
@@ -61,8 +61,7 @@ def make_examples(
             sources = [(record.id, dialogue, composition.primary.key)]
         else:
             sources = [
-                (f"{record.id}/{field}", record.references(field)["en"], field)
-                for field in fields or ("summary", "reply")
+                (f"{record.id}/{field}", record.references(field)["en"], field) for field in fields or record.fields
             ]
         for name, text, field in sources:
             references = record.references(field)

@@ -60,13 +60,16 @@ class Record(BaseModel):
         Raises:
             CaloraError: The record has no such field.
         """
-        found: dict[str, str] | None = getattr(self, field, None) if field in self._fields() else None
+        found: dict[str, str] | None = getattr(self, field, None) if field in self.fields else None
         if not found:
-            raise CaloraError(f"{self.id} has no references {field!r}", f"it has {', '.join(sorted(self._fields()))}")
+            raise CaloraError(f"{self.id} has no references {field!r}", f"it has {', '.join(self.fields)}")
         return found
 
-    def _fields(self) -> set[str]:
-        return {"summary", "reply"} | set(self.__pydantic_extra__ or {})
+    @property
+    def fields(self) -> list[str]:
+        """The primary tasks that have references."""
+        own = ["summary", "reply", *(self.__pydantic_extra__ or {})]
+        return [field for field in own if getattr(self, field)]
 
     @model_validator(mode="after")
     def _follows_the_format(self) -> Self:

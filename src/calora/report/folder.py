@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from calora.bench.cells import Cell, predictions_file, read_cell, read_predictions
+from calora.bench.cells import Cell, cell_stem, predictions_file, read_cell, read_predictions
 from calora.errors import CaloraError
 from calora.tasks import Composition
 
@@ -29,7 +29,7 @@ def predictions_of(run: Path, cell: Cell) -> list[dict[str, Any]]:
     Raises:
         CaloraError: They are missing or damaged, or fewer or more than the cell says.
     """
-    path = run / "cells" / f"{cell.approach}.json"
+    path = run / "cells" / f"{cell_stem(cell.composition, cell.approach, cell.backbone, cell.seed)}.json"
     hint = f"remove {path} and run again"
     try:
         rows = read_predictions(path)

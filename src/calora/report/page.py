@@ -52,7 +52,6 @@ def write_page(run: Path, settings: dict[str, Any], cells: Sequence[Cell]) -> Pa
     )
     page = environment.get_template("page.html.j2").render(
         head=rows[0],
-        preset=settings.get("preset"),
         approaches=rows,
         columns=columns(rows),
         caption=chance_line(rows),
@@ -67,7 +66,7 @@ def write_page(run: Path, settings: dict[str, Any], cells: Sequence[Cell]) -> Pa
         scatter_height=SCATTER_HEIGHT,
         panel_height=PANEL_HEIGHT,
         search=_search(run),
-        training=_training(run),
+        training=_training(cells),
         samples=sample_answers(run, rows),
         settings=json.dumps(settings, indent=2, ensure_ascii=False, default=str),
         versions=_versions(),
@@ -88,8 +87,8 @@ def _mark(run: Path, cell: Cell) -> Mark:
 
 def _search(run: Path) -> dict[str, Any] | None:
     """What the merge search tried: those that were let to answer first, then by loss."""
-    path = run / "merge-search.json"
-    if not path.exists():
+    path = next(iter(sorted((run / "store" / "merge-search").glob("*.json*"))), None)
+    if path is None:
         return None
     found = _json(path)
     tried = [
@@ -108,23 +107,24 @@ def _search(run: Path) -> dict[str, Any] | None:
     }
 
 
-def _training(run: Path) -> list[dict[str, Any]]:
-    """Name and validation panels of each artefact that tells how it was trained."""
-    cards = [*sorted(run.glob("adapters/*/calora.json")), *sorted(run.glob("calibrations/*/calibration.json"))]
+def _training(cells: Sequence[Cell]) -> list[dict[str, Any]]:
+    """Name, validation panels and distance to the shipped form of each artefact that was trained for one cell alone."""
     found = [
         {
-            "name": f"{'adapter' if path.name == 'calora.json' else 'calibration'} {path.parent.name}",
-            "panels": panels((_json(path).get("training") or {}).get("validation") or []),
+            "name": f"adapter {cell.composition}" if is_own(cell) else f"calibration {cell.approach}",
+            "panels": panels(training.get("validation") or []),
+            "kl": training.get("shipped_kl"),
         }
-        for path in cards
+        for cell in cells
+        for training in cell.provenance.get("training", [])
     ]
     return [artefact for artefact in found if artefact["panels"]]
 
 
 def _steps(run: Path) -> list[tuple[str, str]]:
-    """Name and duration of each step that was done."""
-    records = {path.stem: _json(path) for path in sorted((run / "steps").glob("*.json"))}
-    return [(name, f"{record['seconds']:.1f} s") for name, record in records.items() if "seconds" in record]
+    """Name and duration of each artefact that was made."""
+    records = [_json(path) for path in sorted((run / "store" / "records").glob("*.json"))]
+    return [(f"{record['kind']} {record['name']}", f"{record['seconds']:.1f} s") for record in records]
 
 
 def _versions() -> list[tuple[str, str]]:

@@ -16,7 +16,7 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from calora.backbone import Backbone
-from calora.console import error_console
+from calora.console import shown
 from calora.errors import CaloraError
 from calora.training.data import EncodedExamples, GroupedSampler, collate
 from calora.training.loss import completion_loss
@@ -99,7 +99,7 @@ class _Follow(TrainerCallback):
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            console=error_console(),
+            auto_refresh=False,
         )
         self.task: TaskID | None = None
         self.loss = float("nan")
@@ -110,7 +110,6 @@ class _Follow(TrainerCallback):
     ) -> None:
         self.task = self.bar.add_task(self.title, total=state.max_steps, completed=state.global_step, notes="")
         self.begin, self.counted = time.monotonic(), self.learner.tokens
-        self.bar.start()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         speed = (self.learner.tokens - self.counted) / max(1e-9, time.monotonic() - self.begin)
@@ -209,10 +208,8 @@ def train(
     trainer.judge = judge
     trainer.settings = settings
     trainer.remove_callback(PrinterCallback)
-    try:
+    with shown(follow.bar.get_renderable):
         trainer.train(resume_from_checkpoint=_last_whole_checkpoint(work))
-    finally:
-        follow.bar.stop()
     summary = {
         "settings": settings.model_dump(),
         "examples": len(train_data),
