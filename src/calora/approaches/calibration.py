@@ -16,8 +16,8 @@ from calora.generation import Pass
 from calora.merging import Start
 
 _PAPER = "https://arxiv.org/abs/2507.16083"
-_SEARCH = [{"start": start, "rate": rate} for start in ("factors", "product") for rate in (5e-4, 1e-3, 2e-3)]
-_ALONE_SEARCH = [{"rate": rate, "epochs": epochs} for rate in (5e-4, 1e-3, 2e-3) for epochs in (2, 4)]
+_SEARCH = [{"start": start, "rate": rate} for start in ("factors", "product") for rate in (5e-4, 1e-3)]
+_ALONE_SEARCH = [{"rate": rate} for rate in (5e-4, 1e-3, 2e-3, 4e-3)]
 
 
 @approach("calibration", "Learnable Calibration", search=_SEARCH, source=_PAPER)

@@ -6,7 +6,7 @@ from calora.bench.case import Case
 from calora.bench.making import expert_step
 from calora.merging import Merge
 
-SEARCH = [{"rate": rate, "epochs": epochs} for rate in (1e-4, 2e-4, 4e-4) for epochs in (2, 4)]
+SEARCH = [{"rate": rate} for rate in (1e-4, 2e-4, 4e-4, 8e-4)]
 
 
 @approach("joint-expert", "Joint-expert", search=SEARCH, source="https://arxiv.org/abs/2507.16083")

@@ -19,7 +19,9 @@ VERSION = 1
 Strengths = tuple[float, ...]
 
 
-@approach("lorahub", "LoraHub", search=[{"shots": n} for n in (5, 10, 20)], source="https://arxiv.org/abs/2307.13269")
+@approach(
+    "lorahub", "LoraHub", search=[{"shots": n} for n in (5, 10, 20, 40)], source="https://arxiv.org/abs/2307.13269"
+)
 def lora_hub(case: Case, shots: int = 5, budget: int = 40) -> Plan:
     """Plan one pass with a factors merge whose strengths a search without gradients found.
 
@@ -42,7 +44,7 @@ def lora_hub(case: Case, shots: int = 5, budget: int = 40) -> Plan:
 @approach(
     "lm-cocktail",
     "LM-Cocktail",
-    search=[{"temperature": temperature, "shots": shots} for temperature in (5.0, 1.0, 0.2) for shots in (5, 20)],
+    search=[{"temperature": temperature} for temperature in (5.0, 1.0, 0.2, 0.05)],
     source="https://arxiv.org/abs/2311.13534",
 )
 def cocktail(case: Case, shots: int = 5, temperature: float = 5.0) -> Plan:

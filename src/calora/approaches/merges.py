@@ -6,10 +6,8 @@ from calora.bench.case import Case
 from calora.bench.making import adapter_steps
 from calora.merging import find_merge_method
 
-_STRENGTHS = (0.6, 0.8, 1.0)
 
-
-@approach("concatenation", "Concatenation", search=[{"strength": s} for s in (0.5, 0.6, 0.7, 0.8, 1.0, 1.2)])
+@approach("concatenation", "Concatenation", search=[{"strength": s} for s in (0.5, 0.7, 0.85, 1.0)])
 def concatenation(case: Case, strength: float | None = None) -> Plan:
     """Plan one pass with the concatenated adapters.
 
@@ -23,7 +21,7 @@ def concatenation(case: Case, strength: float | None = None) -> Plan:
 @approach(
     "ties",
     "TIES merge",
-    search=[{"density": density, "strength": s} for density in (0.2, 0.5) for s in (1.0, 1.5, 2.0)],
+    search=[{"density": density, "strength": s} for density in (0.2, 0.5) for s in (1.0, 1.5)],
     source="https://arxiv.org/abs/2306.01708",
 )
 def ties(case: Case, density: float = 0.2, strength: float | None = None) -> Plan:
@@ -40,7 +38,7 @@ def ties(case: Case, density: float = 0.2, strength: float | None = None) -> Pla
 @approach(
     "dare",
     "DARE merge",
-    search=[{"density": density, "strength": s} for density in (0.2, 0.5) for s in _STRENGTHS],
+    search=[{"density": density, "strength": s} for density in (0.2, 0.5) for s in (0.8, 1.0)],
     source="https://arxiv.org/abs/2311.03099",
 )
 def dare(case: Case, density: float = 0.5, strength: float | None = None) -> Plan:
@@ -57,7 +55,7 @@ def dare(case: Case, density: float = 0.5, strength: float | None = None) -> Pla
 @approach(
     "slerp",
     "SLERP merge",
-    search=[{"t": t, "strength": s} for t in (0.4, 0.5, 0.6) for s in (1.0, 1.4)],
+    search=[{"strength": s} for s in (0.85, 1.0, 1.2, 1.4)],
     source="https://doi.org/10.1145/325334.325242",
 )
 def slerp(case: Case, t: float = 0.5, strength: float | None = None) -> Plan:

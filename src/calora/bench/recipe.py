@@ -67,7 +67,7 @@ class SearchRecipe(_Part):
         compositions: On which they are tried; what is best in the mean is fixed for all compositions.
     """
 
-    budget: int = Field(6, ge=1)
+    budget: int = Field(4, ge=1)
     compositions: tuple[str, ...]
 
 

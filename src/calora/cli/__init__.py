@@ -6,7 +6,7 @@ import traceback
 
 import typer
 
-from calora.cli import bench, calibrate, compare, demo, evaluate, merge, report, run, sizes, train
+from calora.cli import bench, calibrate, compare, demo, evaluate, judge, merge, report, run, sizes, train
 from calora.errors import CaloraError
 
 app = typer.Typer(
@@ -16,7 +16,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (demo, train, merge, calibrate, run, evaluate, bench, report, compare, sizes):
+for command in (demo, train, merge, calibrate, run, evaluate, bench, judge, report, compare, sizes):
     app.command(name=command.__name__.rpartition(".")[2])(command.command)
 
 

@@ -1,0 +1,121 @@
+"""Verdicts of the offline judge for the cells of a run, written beside their scores."""
+
+import json
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from calora.bench.case import EVALUATION_SEED, Workplace
+from calora.bench.cells import Cell, predictions_file, read_cell, read_predictions
+from calora.bench.recipe import Recipe
+from calora.corpus import Example, make_examples
+from calora.errors import CaloraError
+from calora.judges import Thresholds, ToneClassifier, choose_thresholds, judge_answers, train_tones
+from calora.judges.references import Parts, parts_of
+from calora.storage import fingerprint, read_card, slug, write_text
+from calora.tasks import Composition
+
+JUDGE_VERSION = 1
+
+
+class _Drawn(BaseModel):
+    """Thresholds, and the fingerprint of what they were chosen on."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    key: str
+    thresholds: Thresholds
+
+
+def judge_run(run: Path, follow: Callable[[str], None] = lambda _: None) -> list[Cell]:
+    """Judge every cell of a composition with a primary task and two tasks or more, unless that was done.
+
+    A prediction's scores get `judge` (all tasks done: 0 or 100) and `judge_TASK`; the cell their means.
+
+    Args:
+        run: A run folder of `calora bench` or `calora demo`.
+        follow: Told of each cell that is judged.
+
+    Returns:
+        The cells that have verdicts now.
+
+    Raises:
+        CaloraError: The folder is no run, or a prediction is of a dialogue that its records do not have.
+    """
+    recipe = read_card(run / "recipe.json", Recipe)
+    place = Workplace(recipe)
+
+    @cache
+    def tones(parts: Parts) -> ToneClassifier | None:
+        return None if parts.tone is None else train_tones(place.records("train"), parts.primary, parts.language)
+
+    judged = []
+    for path in sorted((run / "cells").glob("*.json")):
+        cell = read_cell(path)
+        composition = recipe.parse(cell.composition)
+        if composition.primary is None or not composition.secondary:
+            continue
+        thresholds = _thresholds(run, place, composition)
+        made_by = {"version": JUDGE_VERSION, "thresholds": thresholds.model_dump()}
+        if cell.provenance.get("judge") != made_by:
+            follow(f"{cell.title} on {composition}")
+            cell = _judge(path, cell, place, composition, thresholds, tones(parts_of(composition)), made_by)
+        judged.append(cell)
+    return judged
+
+
+def _thresholds(run: Path, place: Workplace, composition: Composition) -> Thresholds:
+    """Chosen once on the validation split and kept in the run's folder."""
+    path = run / "thresholds" / f"{slug(str(composition))}.json"
+    key = fingerprint([JUDGE_VERSION, place.data_key("validation"), str(composition)])
+    if path.exists():
+        found = read_card(path, _Drawn)
+        if found.key == key:
+            return found.thresholds
+    drawn = _Drawn(key=key, thresholds=choose_thresholds(place.records("validation"), composition))
+    write_text(path, drawn.model_dump_json(indent=2) + "\n")
+    return drawn.thresholds
+
+
+def _judge(
+    path: Path,
+    cell: Cell,
+    place: Workplace,
+    composition: Composition,
+    thresholds: Thresholds,
+    tones: ToneClassifier | None,
+    made_by: dict[str, Any],
+) -> Cell:
+    rows = read_predictions(path)
+    examples = _asked(path, rows, make_examples(place.records("test"), composition, seed=EVALUATION_SEED))
+    verdicts = judge_answers([row["answer"] for row in rows], examples, composition, thresholds, tones=tones)
+    for row, verdict in zip(rows, verdicts, strict=True):
+        row["scores"] |= {"judge": 100.0 * verdict.passed}
+        row["scores"] |= {f"judge_{task}": 100.0 * done for task, done in verdict.tasks.items()}
+    means = {
+        name: round(sum(row["scores"][name] for row in rows) / len(rows), 4)
+        for name in rows[0]["scores"]
+        if name.startswith("judge")
+    }
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    write_text(predictions_file(path), "\n".join(lines) + "\n")
+    changed = cell.model_copy(
+        update={"scores": cell.scores | means, "provenance": cell.provenance | {"judge": made_by}}
+    )
+    write_text(path, changed.model_dump_json(indent=2) + "\n")
+    return changed
+
+
+def _asked(path: Path, rows: list[dict[str, Any]], examples: list[Example]) -> list[Example]:
+    """The examples that the predictions answer, in their order."""
+    by_id = {example.id: example for example in examples}
+    strange = [row["id"] for row in rows if row["id"] not in by_id]
+    if strange:
+        raise CaloraError(
+            f"{predictions_file(path)} answers {strange[0]}, which is not in the run's test split",
+            "judge with the records that the run was made with",
+        )
+    return [by_id[row["id"]] for row in rows]

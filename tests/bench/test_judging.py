@@ -1,0 +1,63 @@
+from pathlib import Path
+
+import pytest
+
+from calora.bench.case import EVALUATION_SEED
+from calora.bench.cells import cell_stem, read_cell, read_predictions, write_cell
+from calora.bench.judging import judge_run
+from calora.bench.recipe import Recipe
+from calora.corpus import load_everyday, make_examples, spread
+from calora.errors import CaloraError
+from calora.generation import Answer
+from calora.storage import write_text
+from calora.tasks import Composition
+
+COMPOSITION = Composition.parse("summary+casual")
+RECIPE = Recipe.model_validate(
+    {
+        "compositions": [str(COMPOSITION)],
+        "approaches": ["zero-shot", "multi-step"],
+        "data": {"validation": 6, "test": 6},
+    }
+)
+
+
+def write(run: Path, approach: str, texts: list[str], composition: Composition = COMPOSITION) -> Path:
+    examples = make_examples(spread(load_everyday("test"), 6), composition, seed=EVALUATION_SEED)
+    head = {"composition": str(composition), "approach": approach, "title": approach, "backbone": "tiny", "seed": 0}
+    path = run / "cells" / f"{cell_stem(str(composition), approach, 'tiny', 0)}.json"
+    answers = [Answer(text, 1, False, 0.0) for text in texts]
+    write_cell(path, examples[: len(texts)], answers, composition.language, head, 1, 0, texts=False)
+    return path
+
+
+def test_verdicts_stand_beside_the_scores_and_are_given_once(tmp_path: Path) -> None:
+    write_text(tmp_path / "recipe.json", RECIPE.model_dump_json())
+    examples = make_examples(spread(load_everyday("test"), 6), COMPOSITION, seed=EVALUATION_SEED)
+    good = write(tmp_path, "multi-step", [example.target for example in examples])
+    bad = write(tmp_path, "zero-shot", ["", examples[1].text, "¡Hola! Todo va bien.", *("Yes." for _ in range(3))])
+    own = write(tmp_path, "own", ["x"] * 6, Composition.parse("summary"))
+    asked: list[str] = []
+    cells = {cell.approach: cell for cell in judge_run(tmp_path, asked.append)}
+    assert sorted(asked) == ["multi-step on summary+casual", "zero-shot on summary+casual"]
+    assert cells.keys() == {"multi-step", "zero-shot"}
+    assert "judge" not in read_cell(own).scores
+    assert cells["multi-step"].scores["judge"] > 60
+    assert cells["zero-shot"].scores["judge"] == 0
+    for path in (good, bad):
+        rows, cell = read_predictions(path), read_cell(path)
+        for name in ("judge", "judge_summary", "judge_casual"):
+            assert cell.scores[name] == pytest.approx(sum(row["scores"][name] for row in rows) / len(rows), abs=1e-3)
+    before = good.read_text()
+    asked.clear()
+    judge_run(tmp_path, asked.append)
+    assert asked == []
+    assert good.read_text() == before
+
+
+def test_an_answer_to_another_dialogue_is_named(tmp_path: Path) -> None:
+    smaller = RECIPE.model_copy(update={"data": RECIPE.data.model_copy(update={"test": 3})})
+    write_text(tmp_path / "recipe.json", smaller.model_dump_json())
+    write(tmp_path, "multi-step", ["x"] * 6)
+    with pytest.raises(CaloraError, match="which is not in the run's test split"):
+        judge_run(tmp_path)

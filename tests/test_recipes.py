@@ -1,0 +1,31 @@
+"""Every recipe that is shipped reads, and says what it would do, before anybody spends hours on it."""
+
+from pathlib import Path
+
+import pytest
+
+from calora.bench.case import Workplace
+from calora.bench.grid import Grid
+from calora.bench.recipe import read_recipe
+from calora.bench.store import Store
+
+ROOT = Path(__file__).parents[1] / "recipes"
+RECIPES = sorted(ROOT.rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_plans_every_cell(path: Path, tmp_path: Path) -> None:
+    recipe = read_recipe(path)
+    grid = Grid(recipe, tmp_path, Store(tmp_path / "store"), place=Workplace(recipe))
+    places = grid.places()
+    assert len({place.name for place in places}) == len(places)
+    for place in places:
+        plan = place.row.approach.plan(place.case, **place.row.recipe.options)
+        assert all(len(step.key) == 16 for parent in plan.parents for step in parent.lineage())
+    assert not any(tmp_path.iterdir()), "planning wrote something"
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_has_its_command_at_the_top(path: Path) -> None:
+    head = path.read_text(encoding="utf-8").partition("\ncompositions")[0]
+    assert f"calora bench recipes/{path.relative_to(ROOT).as_posix()} --run results/" in head
