@@ -105,16 +105,19 @@ def test_each_artefact_is_trained_once_and_what_is_there_is_not_made_again(
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the text has:UserWarning")
-def test_every_approach_answers_two_tasks_and_all_but_slerp_three(grid: Callable[..., Grid]) -> None:
+def test_every_approach_answers_two_tasks_and_nearly_all_three(grid: Callable[..., Grid]) -> None:
     names = list(approaches())
     wanted = [{"name": name, "options": {"budget": 3} if name == "lorahub" else {}} for name in names]
     one = grid(approaches=wanted, compositions=["summary+casual", "summary+casual+fr"])
     cells = one.go()
-    missing = {(name, "summary+casual+fr") for name in ("slerp",)}
+    missing = {(name, "summary+casual+fr") for name in ("calibration-shared", "slerp")}
     assert {(cell.approach, cell.composition) for cell in cells} == {
         (name, composition) for name in names for composition in ("summary+casual", "summary+casual+fr")
     } - missing
-    assert [str(error) for _, error in one.progress.failed] == ["SLERP is between two adapters, not 3"]
+    assert sorted(str(error) for _, error in one.progress.failed) == [
+        "SLERP is between two adapters, not 3",
+        "summary+casual+fr is not of a primary and one secondary task",
+    ]
 
 
 @pytest.mark.slow

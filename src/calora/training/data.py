@@ -15,7 +15,10 @@ from calora.tasks import Prompt
 ExamplesOf = Callable[[int], Sequence[Example]]
 
 
-class EncodedExamples(Dataset[dict[str, list[int]]]):
+Item = dict[str, Any]
+
+
+class EncodedExamples(Dataset[Item]):
     """The examples of the current epoch, encoded when asked for.
 
     Args:
@@ -38,12 +41,40 @@ class EncodedExamples(Dataset[dict[str, list[int]]]):
     def __len__(self) -> int:
         return len(self.examples)
 
-    def __getitem__(self, index: int) -> dict[str, list[int]]:
+    def __getitem__(self, index: int) -> Item:
         example = self.examples[index]
         tokenizer = self.backbone.tokenizer
         answer = encode_answer(tokenizer, self.prompt, example.target)
         limit = self.backbone.context - len(answer)
         return {"prompt": encode_prompt(tokenizer, self.prompt, example.text, limit), "answer": answer}
+
+
+class MixedExamples(Dataset[Item]):
+    """Several sets of examples as one; each item says which set it is from, as `part`."""
+
+    def __init__(self, parts: Sequence[EncodedExamples]) -> None:
+        self.parts = parts
+        self.places = [(part, index) for part, examples in enumerate(parts) for index in range(len(examples))]
+
+    @property
+    def epoch(self) -> int:
+        """The current epoch."""
+        return self.parts[0].epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Take the names of an epoch in every part."""
+        for part in self.parts:
+            part.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index: int) -> Item:
+        part, place = self.places[index]
+        return self.parts[part][place] | {"part": part}
+
+
+Examples = EncodedExamples | MixedExamples
 
 
 class GroupedSampler(Sampler[int]):
@@ -53,11 +84,11 @@ class GroupedSampler(Sampler[int]):
     another order than one that was not.
     """
 
-    def __init__(self, data: EncodedExamples, batch_size: int, seed: int) -> None:
+    def __init__(self, data: Examples, batch_size: int, seed: int) -> None:
         self.data = data
         self.batch_size = batch_size
         self.seed = seed
-        self.lengths = [sum(map(len, data[index].values())) for index in range(len(data))]
+        self.lengths = [len(data[i]["prompt"]) + len(data[i]["answer"]) for i in range(len(data))]
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -67,11 +98,11 @@ class GroupedSampler(Sampler[int]):
         return iter(get_length_grouped_indices(self.lengths, self.batch_size, generator=generator))
 
 
-def collate(pad: int, items: Sequence[dict[str, list[int]]]) -> dict[str, Any]:
+def collate(pad: int, items: Sequence[Item]) -> dict[str, Any]:
     """Pad examples on the right; labels are -100 outside the answers.
 
     Returns:
-        input_ids, attention_mask and labels, each [batch, longest].
+        input_ids, attention_mask and labels, each [batch, longest]; with mixed examples part, [batch].
     """
     longest = max(len(item["prompt"]) + len(item["answer"]) for item in items)
     shape = (len(items), longest)
@@ -85,4 +116,6 @@ def collate(pad: int, items: Sequence[dict[str, list[int]]]) -> dict[str, Any]:
         batch["input_ids"][row, :end] = torch.tensor(item["prompt"] + item["answer"])
         batch["attention_mask"][row, :end] = 1
         batch["labels"][row, start:end] = torch.tensor(item["answer"])
+    if "part" in items[0]:
+        batch["part"] = torch.tensor([item["part"] for item in items])
     return batch

@@ -18,7 +18,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from calora.backbone import Backbone
 from calora.console import shown
 from calora.errors import CaloraError
-from calora.training.data import EncodedExamples, GroupedSampler, collate
+from calora.training.data import Examples, GroupedSampler, collate
 from calora.training.loss import completion_loss
 from calora.training.settings import TrainingSettings
 
@@ -62,6 +62,33 @@ class Learner(nn.Module):
     def values(self) -> dict[str, torch.Tensor]:
         """The learnt tensors by name, detached, in float32."""
         return {name.replace("|", "."): value.detach().float() for name, value in self.learnt.items()}
+
+
+class PartedLearner(Learner):
+    """A learner of mixed examples: each part of a batch has its own loss, computed while `current` names the part."""
+
+    current = 0
+
+    def forward(  # type: ignore[override]
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, labels: torch.Tensor, part: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Mean loss over the completions of a batch; part [batch], the other arguments [batch, length]."""
+        if self.training:
+            self.tokens += int(attention_mask.sum())
+        total, count = torch.zeros((), device=input_ids.device), 0
+        for current in part.unique().tolist():
+            rows = part == current
+            length = int(attention_mask[rows].sum(dim=1).max())
+            ids, mask, wanted = (value[rows, :length] for value in (input_ids, attention_mask, labels))
+            tokens = int((wanted != -100).sum())
+            self.current = current
+            total = total + tokens * self.part_loss(ids, mask, wanted)
+            count += tokens
+        return {"loss": total / count}
+
+    def part_loss(self, ids: torch.Tensor, mask: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Mean loss over the completions of the current part, arguments [rows, length]."""
+        return completion_loss(self.backbone.model, ids, mask, labels)
 
 
 class _Trainer(Trainer):
@@ -149,8 +176,8 @@ def _last_whole_checkpoint(work: Path) -> str | None:
 
 def train(
     learner: Learner,
-    train_data: EncodedExamples,
-    validation_data: EncodedExamples,
+    train_data: Examples,
+    validation_data: Examples,
     settings: TrainingSettings,
     work: Path,
     title: str,

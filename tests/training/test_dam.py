@@ -1,0 +1,73 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from calora.backbone import Backbone
+from calora.merging import cat
+from calora.tasks import Composition
+from tests.conftest import assert_near, logits, random_adapter
+from tests.training.test_training import SETTINGS, examples_of
+
+
+def random_columns(backbone: Backbone, count: int) -> dict[str, Any]:
+    random = np.random.default_rng(0)
+    return {
+        f"{module}.{index}": random.uniform(0.2, 0.8, inside).astype(np.float32)
+        for module, (_, inside) in backbone.targets.items()
+        for index in range(count)
+    }
+
+
+def test_columns_of_one_over_n_are_the_mean_of_the_updates(llama: Backbone) -> None:
+    from calora.training.dam import dam_update
+
+    adapters = [random_adapter(llama, seed) for seed in (1, 2, 3)]
+    columns = {name: np.full_like(value, 1 / 3) for name, value in random_columns(llama, 3).items()}
+    found, expected = dam_update(llama, adapters, columns), cat(adapters)
+    for module, factors in expected.modules.items():
+        np.testing.assert_allclose(found.modules[module], factors.update(), rtol=1e-4, atol=1e-5)
+
+
+def test_the_update_is_the_merge_of_whole_weights(llama: Backbone) -> None:
+    from calora.training.dam import dam_update
+
+    adapters, columns = [random_adapter(llama, seed) for seed in (1, 2)], random_columns(llama, 2)
+    found = dam_update(llama, adapters, columns)
+    for module in llama.targets:
+        linear: Any = llama.model.get_submodule(module)
+        weight = linear.weight.detach().numpy()
+        whole = [(weight + adapter.modules[module].update()) for adapter in adapters]
+        merged = sum(one * columns[f"{module}.{index}"] for index, one in enumerate(whole))
+        np.testing.assert_allclose(weight + found.modules[module], merged, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_training_moves_the_columns_and_brings_the_merge_nearer_to_its_adapters(
+    llama: Backbone, rows: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    from calora.attach import attached
+    from calora.training.dam import dam_update, train_dam
+    from calora.training.data import EncodedExamples
+    from calora.training.shipped import completion_log_probabilities, divergence
+
+    adapters = [random_adapter(llama, seed) for seed in (1, 2)]
+    parts = [
+        EncodedExamples(llama, llama.prompt(Composition.parse(task)), examples_of(rows[:12]))
+        for task in ("summary", "es")
+    ]
+    before = logits(llama.model, llama.tokenizer)
+    columns = train_dam(llama, adapters, parts, parts, SETTINGS, tmp_path / "work")
+    assert_near(logits(llama.model, llama.tokenizer), before)
+
+    def distance(update: Any) -> float:
+        total = 0.0
+        for adapter, part in zip(adapters, parts, strict=True):
+            with attached(llama, adapter):
+                taught = completion_log_probabilities(llama, part)
+            with attached(llama, update):
+                total += divergence(taught, completion_log_probabilities(llama, part))
+        return total
+
+    assert distance(dam_update(llama, adapters, columns)) < 0.95 * distance(cat(adapters))
