@@ -56,7 +56,7 @@ def lines(path: Path, *rows: object) -> Path:
         (["train", "summary+summary", "out"], "two tasks of one kind", "at most one"),
         (["train", "poem", "out"], "unknown task 'poem'", "summary"),
         (["demo", "--backbone", "nowhere/at-all"], "nowhere/at-all", "embedded names"),
-        (["demo", "--composition", "summary"], "summary is one task", "summary+es"),
+        (["demo", "--composition", "summary"], "summary is no composition", "summary+es"),
         (["demo", "--quick", "--full"], "exclude each other", "one of them"),
         (["sizes"], "no architecture", "--paper"),
         (["sizes", "absent.json"], "absent.json", "config.json"),

@@ -111,5 +111,5 @@ def test_damaged_predictions_are_named(runs: list[Path]) -> None:
     with pytest.raises(CaloraError, match=r"multi-step--tiny--0.jsonl is not JSON lines"):
         pooled(runs)
     path.unlink()
-    with pytest.raises(CaloraError, match=r"multi-step--tiny--0.jsonl is missing"):
+    with pytest.raises(CaloraError, match=r"multi-step--tiny--0.jsonl cannot be read"):
         pooled(runs)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from calora.corpus import Example
 from calora.generation import Answer
 from calora.metrics import RougeTokenizer, score_answers
-from calora.storage import read_card, slug, write_text
+from calora.storage import numbered_lines, read_card, slug, write_text
 
 
 class Costs(BaseModel):
@@ -160,7 +160,7 @@ def read_cell(path: Path) -> Cell:
 
 def read_predictions(path: Path) -> list[dict[str, Any]]:
     """The predictions that belong to a cell's file."""
-    return [json.loads(line) for line in predictions_file(path).read_text(encoding="utf-8").splitlines()]
+    return [json.loads(line) for _, line in numbered_lines(predictions_file(path))]
 
 
 def cell_stem(composition: str, approach: str, backbone: str, seed: int) -> str:

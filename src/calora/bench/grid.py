@@ -155,7 +155,12 @@ class Grid:
 
         Returns:
             The cells that are there at the end.
+
+        Raises:
+            CaloraError: A backbone is not found; nothing was done.
         """
+        for name in self.recipe.backbones:
+            self.workplace.sha256(name)
         write_text(self.run / "recipe.json", self.recipe.model_dump_json(indent=2) + "\n")
         places = self.places()
         for place in places:

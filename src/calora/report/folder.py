@@ -33,8 +33,6 @@ def predictions_of(run: Path, cell: Cell) -> list[dict[str, Any]]:
     hint = f"remove {path} and run again"
     try:
         rows = read_predictions(path)
-    except FileNotFoundError as error:
-        raise CaloraError(f"{predictions_file(path)} is missing", hint) from error
     except ValueError as error:
         raise CaloraError(f"{predictions_file(path)} is not JSON lines: {error}", hint) from error
     if len(rows) != cell.n:

@@ -69,7 +69,7 @@ def write_page(run: Path, settings: dict[str, Any], cells: Sequence[Cell]) -> Pa
         training=_training(cells),
         samples=sample_answers(run, rows),
         settings=json.dumps(settings, indent=2, ensure_ascii=False, default=str),
-        versions=_versions(),
+        versions=versions(),
         backbone_sha256=rows[0].provenance.get("backbone"),
         steps=_steps(run),
     )
@@ -127,7 +127,7 @@ def _steps(run: Path) -> list[tuple[str, str]]:
     return [(f"{record['kind']} {record['name']}", f"{record['seconds']:.1f} s") for record in records]
 
 
-def _versions() -> list[tuple[str, str]]:
+def versions() -> list[tuple[str, str]]:
     """Of what is installed where the page is written."""
     found = [("calora", __version__), ("Python", platform.python_version())]
     for package in _PACKAGES:

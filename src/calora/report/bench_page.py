@@ -1,0 +1,188 @@
+"""One self-contained HTML page of a benchmark's run: nothing in it is fetched from anywhere."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from calora.errors import CaloraError
+from calora.report.bench_charts import STORAGE_HEIGHT, CostChart, cost_chart, storage_chart
+from calora.report.browser import browser_data
+from calora.report.charts import PANEL_HEIGHT, Panel, panels
+from calora.report.main_table import MainTable, main_table
+from calora.report.page import versions
+from calora.report.results import MEASURE_NAMES, Measure, Results
+from calora.report.table import NOTHING, one_line
+from calora.report.table_forms import MainColumn, main_columns, shown
+from calora.storage import slug, write_text
+
+
+@dataclass(frozen=True)
+class Heat:
+    """One row of the heat map: in each place the figure and its share of the highest in the map, or None."""
+
+    title: str
+    places: list[tuple[str, float] | None]
+
+
+@dataclass(frozen=True)
+class View:
+    """Everything on the page that is of one measure."""
+
+    measure: Measure
+    name: str
+    table: MainTable
+    columns: list[MainColumn]
+    chart: CostChart
+    heat: list[Heat]
+
+
+def write_bench_page(results: Results, measure: Measure = "retrieval", against: str | None = None) -> Path:
+    """Write report.html into the folder of a benchmark's run.
+
+    Args:
+        results: What `read_results` read.
+        measure: That the page shows first.
+        against: Label of the row that the others are compared with, as for `main_table`.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        CaloraError: As `main_table`, or a file is damaged, or the page cannot be written.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    views = [_view(results, one, against, asked=one == measure) for one in results.measures]
+    first = next(view for view in views if view.measure == measure)
+    cells = results.cells()
+    environment = Environment(
+        loader=PackageLoader("calora.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("bench_page.html.j2").render(
+        name=results.run.resolve().name,
+        backbones=sorted({cell.backbone for cell in cells}),
+        seeds=sorted({cell.seed for cell in cells}),
+        dialogues=len(results.dialogues),
+        compositions=results.compositions,
+        tasks=len({task for name in results.compositions for task in results.recipe.parse(name).tasks}),
+        chance=cells[0].chance,
+        views=[first, *(view for view in views if view is not first)],
+        shown=shown,
+        one_line=one_line,
+        nothing=NOTHING,
+        storage=storage_chart(first.table.rows, len(results.compositions)),
+        storage_height=STORAGE_HEIGHT,
+        curves=_curves(results),
+        panel_height=PANEL_HEIGHT,
+        searches=_searches(results),
+        recipe=results.recipe.model_dump_json(indent=2),
+        made=_made(results),
+        versions=versions(),
+        left_out=len(results.left_out),
+        data=_script(browser_data(results)),
+    )
+    path = results.run / "report.html"
+    write_text(path, page)
+    return path
+
+
+def _view(results: Results, measure: Measure, against: str | None, *, asked: bool) -> View:
+    """A measure's view; one that was not asked for has no comparison where the reference lacks the measure."""
+    known = against is None or asked or bool(results.having(against, measure))
+    table = main_table(results, measure, against if known else None)
+    return View(
+        measure, MEASURE_NAMES[measure], table, main_columns(table), cost_chart(table.rows), _heat(results, table)
+    )
+
+
+def _heat(results: Results, table: MainTable) -> list[Heat]:
+    means = {
+        (row.label, name): float(results.entries[row.label, name].scores[table.measure].mean())
+        for row in table.rows
+        for name in results.having(row.label, table.measure)
+    }
+    most = max(means.values()) or 1.0
+
+    def place(label: str, name: str) -> tuple[str, float] | None:
+        value = means.get((label, name))
+        return None if value is None else (f"{value:.1f}", round(value / most, 3))
+
+    return [Heat(row.title, [place(row.label, name) for name in results.compositions]) for row in table.rows]
+
+
+def _curves(results: Results) -> list[tuple[str, list[tuple[str, list[Panel]]]]]:
+    """Title of a row to the (name, panels) of each training that its cells tell of."""
+    found = []
+    for label, title in results.titles.items():
+        cards = [
+            (f"{cell.composition}, seed {cell.seed}", panels(training.get("validation") or []))
+            for cell in results.cells(label)
+            for training in cell.provenance.get("training") or []
+        ]
+        cards = [card for card in cards if card[1]]
+        if cards:
+            found.append((title, cards))
+    return found
+
+
+def _searches(results: Results) -> list[dict[str, Any]]:
+    """Title, backbone and candidates, the best first, of each search."""
+    found = []
+    for label, title in results.titles.items():
+        for backbone in results.recipe.backbones:
+            path = results.run / "choices" / f"{slug(f'{label}--{Path(backbone).stem}')}.json"
+            if path.exists():
+                found.append({"title": title, "backbone": backbone, "tried": _tried(path)})
+    return found
+
+
+def _tried(path: Path) -> list[dict[str, Any]]:
+    try:
+        choice = json.loads(path.read_text(encoding="utf-8"))
+        return [
+            {
+                "options": ", ".join(f"{key} {value}" for key, value in trial["options"].items()) or "as published",
+                "retrieval": f"{trial['retrieval']:.1f}",
+                "rouge": f"{trial['rouge']:.1f}",
+                "chosen": trial["options"] == choice["options"],
+            }
+            for trial in sorted(choice["tried"], key=lambda trial: (-trial["retrieval"], -trial["rouge"]))
+        ]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CaloraError(f"{path} is no choice of a search: {error!r}", "remove it and run again") from error
+
+
+def _made(results: Results) -> list[dict[str, Any]]:
+    """Backbone, seed, SHA-256, precisions and number of cells, a line for each backbone and seed."""
+    repeats = sorted({(cell.backbone, cell.seed) for cell in results.cells()})
+    lines = []
+    for backbone, seed in repeats:
+        cells = [cell for cell in results.cells() if (cell.backbone, cell.seed) == (backbone, seed)]
+        told = {
+            key: sorted({str(cell.provenance.get(key, NOTHING)) for cell in cells}) for key in ("backbone", "dtype")
+        }
+        lines.append(
+            {
+                "backbone": backbone,
+                "seed": seed,
+                "cells": len(cells),
+                "sha256": ", ".join(told["backbone"]),
+                "dtype": ", ".join(told["dtype"]),
+            }
+        )
+    return lines
+
+
+def _script(data: dict[str, Any]) -> Any:
+    """JSON that may stand in a script element whatever it holds."""
+    from markupsafe import Markup
+
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    for sign in "<>&":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return Markup(text)

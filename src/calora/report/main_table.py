@@ -1,0 +1,204 @@
+"""The main table: a row an approach, the paper's categories, the overall mean, and the difference to one row."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from calora.errors import CaloraError
+from calora.metrics import Difference, bootstrap_interval, holm, paired_difference, smallest_detectable
+from calora.report.compare import Estimate
+from calora.report.results import MEASURE_NAMES, MEASURES, Measure, Results, paired_scores, scores_of
+from calora.sizes import mebibytes
+
+REFERENCE = "multi-step"
+LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class Part:
+    """The mean of a row over the compositions that it has of a category."""
+
+    mean: float
+    compositions: int
+
+
+@dataclass(frozen=True)
+class Against:
+    """A row against the reference, on the compositions that both have.
+
+    Attributes:
+        difference: Row minus reference, paired by dialogue, with its 95 % interval and its p-value alone.
+        adjusted: The p-value by Holm, over all rows of the table but controls.
+        smallest: The smallest difference that these dialogues show with 80 % power.
+        compositions: How many both have.
+    """
+
+    difference: Difference
+    adjusted: float
+    smallest: float
+    compositions: int
+
+    @property
+    def significant(self) -> bool:
+        """Whether the adjusted p-value is below 0.05."""
+        return self.adjusted < LEVEL
+
+
+@dataclass(frozen=True)
+class MainRow:
+    """One row of the main table; costs are means over its cells.
+
+    Attributes:
+        label: In the recipe.
+        title: For people.
+        control: Whether it is no approach but shows what a measure gives for nothing, or for more than there is.
+        categories: Category to its part; categories of which the row has nothing are left out.
+        overall: Mean over its compositions, its interval by dialogues.
+        compositions: How many it has.
+        against: None for the reference and for controls, and where nothing is shared with the reference.
+        passes: Fewest and most runs of the model a request.
+        parameters: Learnt for a composition.
+        updates: Steps of the training that learnt them.
+        examples: Seen in it.
+    """
+
+    label: str
+    title: str
+    control: bool
+    categories: dict[str, Part]
+    overall: Estimate
+    compositions: int
+    against: Against | None
+    passes: tuple[int, int]
+    parameters: float
+    updates: float
+    examples: float
+
+    @property
+    def mebibytes(self) -> float:
+        """Size of the parameters in bfloat16, in MiB."""
+        return mebibytes(self.parameters)
+
+
+@dataclass(frozen=True)
+class MainTable:
+    """The rows of one measure, from which every form of the table is made.
+
+    Attributes:
+        measure: Of all figures.
+        reference: Label of the row that the others are compared with; None if there is none.
+        categories: Category to how many compositions it has.
+        rows: In the recipe's order, controls last; those without the measure are left out.
+        caption: What the figures are, in full sentences.
+    """
+
+    measure: Measure
+    reference: str | None
+    categories: dict[str, int]
+    rows: list[MainRow]
+    caption: str
+
+    @property
+    def compositions(self) -> int:
+        """How many there are in all categories."""
+        return sum(self.categories.values())
+
+
+def main_table(results: Results, measure: Measure = "retrieval", against: str | None = None) -> MainTable:
+    """Compare every row of a benchmark with one of them.
+
+    Args:
+        results: What `read_results` read.
+        measure: Of the figures.
+        against: Label of the reference; multi-step where it is left out, and nothing if the run has no such row.
+
+    Raises:
+        CaloraError: No approach has the measure, or no row the label.
+    """
+    if measure not in results.measures:
+        known = ", ".join(results.measures) or "nothing yet"
+        raise CaloraError(f"no approach in {results.run} has scores of {measure}", f"there is: {known}")
+    labels = [label for label in results.titles if results.having(label, measure)]
+    if against is not None and against not in labels:
+        raise CaloraError(f"no row {against!r} to compare with", f"rows: {', '.join(labels)}")
+    reference = against or (REFERENCE if REFERENCE in labels else None)
+    found = _compared(results, labels, reference, measure)
+    rows = [_row(results, label, measure, found.get(label)) for label in labels]
+    categories = {name: len(members) for name, members in results.categories.items()}
+    return MainTable(measure, reference, categories, rows, _caption(results, measure, reference, rows))
+
+
+def check_measure(measure: str) -> Measure:
+    """A measure by its name.
+
+    Raises:
+        CaloraError: There is no such measure.
+    """
+    for known in MEASURES:
+        if measure == known:
+            return known
+    raise CaloraError(f"unknown measure {measure!r}", f"measures: {', '.join(MEASURES)}")
+
+
+def _compared(results: Results, labels: Sequence[str], reference: str | None, measure: Measure) -> dict[str, Against]:
+    if reference is None:
+        return {}
+    tables = {
+        label: paired_scores(results, label, reference, measure)
+        for label in labels
+        if label not in {reference, *results.controls}
+    }
+    tables = {label: pair for label, pair in tables.items() if pair[0].size}
+    differences = {label: paired_difference(*pair) for label, pair in tables.items()}
+    adjusted = holm({label: difference.p for label, difference in differences.items()})
+    return {
+        label: Against(differences[label], adjusted[label], smallest_detectable(*pair), len(pair[0]))
+        for label, pair in tables.items()
+    }
+
+
+def _row(results: Results, label: str, measure: Measure, against: Against | None) -> MainRow:
+    scores = scores_of(results, label, measure)
+    means = dict(zip(results.having(label, measure), scores.mean(axis=1).tolist(), strict=True))
+    parts = {
+        name: [means[member] for member in members if member in means] for name, members in results.categories.items()
+    }
+    costs = [cell.costs for cell in results.cells(label)]
+    return MainRow(
+        label=label,
+        title=results.titles[label],
+        control=label in results.controls,
+        categories={name: Part(sum(part) / len(part), len(part)) for name, part in parts.items() if part},
+        overall=Estimate(float(scores.mean()), *bootstrap_interval(scores)),
+        compositions=len(means),
+        against=against,
+        passes=(min(cost.passes for cost in costs), max(cost.passes for cost in costs)),
+        parameters=_mean([cost.parameters for cost in costs]),
+        updates=_mean([cost.updates for cost in costs]),
+        examples=_mean([cost.examples for cost in costs]),
+    )
+
+
+def _caption(results: Results, measure: Measure, reference: str | None, rows: Sequence[MainRow]) -> str:
+    cells = results.cells()
+    seeds = sorted({cell.seed for cell in cells})
+    said = (
+        f"{MEASURE_NAMES[measure]}, mean over {len(results.compositions)} compositions, "
+        f"{len(results.dialogues)} dialogues and seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))} on "
+        f"{', '.join(sorted({cell.backbone for cell in cells}))}; with each overall mean its 95 % bootstrap interval, "
+        "by dialogue. Costs are learnt for one composition, MiB in bfloat16."
+    )
+    if reference is not None:
+        family = sum(row.against is not None for row in rows)
+        said += (
+            f" Differences to {results.titles[reference]} are paired by dialogue, on the compositions and seeds that "
+            f"both have; p of the sign-flip test, adjusted by Holm for {family} rows, bold below {LEVEL:g}; can show: "
+            "the smallest difference seen with 80 % power."
+        )
+    full = {name: len(members) for name, members in results.categories.items()}
+    if any(part.compositions < full[name] for row in rows for name, part in row.categories.items()):
+        said += " *: over fewer compositions than the column has."
+    return said
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

@@ -1,0 +1,177 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from calora.corpus import load_everyday, spread
+from calora.errors import CaloraError
+from calora.report.results import category, paired_scores, read_results, scores_of
+from calora.tasks import Composition
+
+from .bench_runs import (
+    COMPOSITIONS,
+    DIALOGUES,
+    SEEDS,
+    TITLES,
+    add_judge,
+    cell_path,
+    change_predictions,
+    hits,
+    predictions_path,
+    recipe,
+    write_bench_run,
+)
+
+IDS = tuple(record.id for record in spread(load_everyday("test"), DIALOGUES))
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_bench_run(tmp_path_factory.mktemp("runs") / "bench")
+
+
+@pytest.fixture
+def run(written: Path, tmp_path: Path) -> Path:
+    """A run that may be changed."""
+    return Path(shutil.copytree(written, tmp_path / "bench"))
+
+
+def test_every_row_is_an_array_of_seeds_by_dialogues(written: Path) -> None:
+    results = read_results(written)
+    assert list(results.titles.items()) == list(TITLES.items())
+    assert results.compositions == COMPOSITIONS
+    assert results.dialogues == IDS
+    assert results.left_out == ()
+    assert results.measures == ["retrieval", "masked_rouge", "in_language"]
+    for (label, name), entry in results.entries.items():
+        assert list(entry.cells) == [("tiny", 0), ("tiny", 1)]
+        assert np.array_equal(entry.scores["retrieval"], [hits(label, name, seed) for seed in SEEDS])
+    assert len(results.entries) == 11
+    assert results.controls == {"constant"}
+    assert results.categories == {
+        "summary+translation": ("summary+es",),
+        "reply+tone": ("reply+casual",),
+        "three tasks": ("summary+professional+es",),
+    }
+
+
+def test_masked_rouge_is_that_of_the_first_task(written: Path) -> None:
+    results = read_results(written)
+    for name, key in (("summary+es", "masked_rougeL"), ("reply+casual", "masked_weighted")):
+        lines = predictions_path(written, "multi-step", name, 1).read_text(encoding="utf-8").splitlines()
+        expected = [json.loads(line)["scores"][key] for line in lines]
+        assert results.entries["multi-step", name].scores["masked_rouge"][1].tolist() == expected
+
+
+def test_dialogues_are_in_one_order_whatever_the_order_of_the_lines(run: Path) -> None:
+    change_predictions(predictions_path(run, "multi-step", "summary+es", 0), lambda rows: rows[::-1])
+    entry = read_results(run).entries["multi-step", "summary+es"]
+    assert np.array_equal(entry.scores["retrieval"][0], hits("multi-step", "summary+es", 0))
+    assert tuple(row["id"] for row in entry.answers) == IDS
+
+
+def test_a_line_separator_in_an_answer_does_not_break_the_line(run: Path) -> None:
+    path = predictions_path(run, "multi-step", "summary+es", 0)
+    change_predictions(path, lambda rows: [rows[0] | {"answer": "one\u2028two"}, *rows[1:]])
+    assert read_results(run).entries["multi-step", "summary+es"].answers[0]["answer"] == "one\u2028two"
+
+
+def test_a_composition_with_fewer_seeds_counts_as_much(run: Path) -> None:
+    cell_path(run, "multi-step", "summary+es", 1).unlink()
+    table = scores_of(read_results(run), "multi-step", "retrieval")
+    assert table.shape == (3, DIALOGUES)
+    assert np.array_equal(table[0], hits("multi-step", "summary+es", 0))
+    assert np.array_equal(table[1], sum(hits("multi-step", "reply+casual", seed) for seed in SEEDS) / 2)
+
+
+def test_rows_are_paired_on_what_both_have(run: Path) -> None:
+    cell_path(run, "multi-step", "summary+es", 1).unlink()
+    first, second = paired_scores(read_results(run), "linear (tuned)", "multi-step", "retrieval")
+    assert first.shape == second.shape == (2, DIALOGUES)
+    assert np.array_equal(first[0], hits("linear (tuned)", "summary+es", 0))
+    assert np.array_equal(second[0], hits("multi-step", "summary+es", 0))
+    for label in ("multi-step",):
+        for seed in SEEDS:
+            for name in COMPOSITIONS[:2]:
+                cell_path(run, label, name, seed).unlink(missing_ok=True)
+    assert paired_scores(read_results(run), "linear (tuned)", "multi-step", "retrieval")[0].size == 0
+
+
+def test_a_judge_counts_where_every_prediction_has_it(run: Path) -> None:
+    add_judge(run, "summary+es")
+    path = predictions_path(run, "calibration", "summary+es", 1)
+    change_predictions(path, lambda rows: [rows[0] | {"scores": {**rows[0]["scores"], "judge": 0}}, *rows[1:]])
+    results = read_results(run)
+    assert results.measures[-1] == "judge"
+    assert results.having("calibration", "judge") == ["summary+es"]
+    assert results.entries["calibration", "summary+es"].scores["judge"].sum() == 100 * (2 * DIALOGUES - 1)
+
+    def without(rows: list[dict[str, dict[str, float]]]) -> list[dict[str, dict[str, float]]]:
+        del rows[3]["scores"]["judge"]
+        return rows
+
+    change_predictions(path, without)
+    assert read_results(run).having("calibration", "judge") == []
+
+
+def test_cells_that_the_recipe_does_not_ask_for_are_left_out(run: Path) -> None:
+    (run / "recipe.json").write_text(recipe(seeds=[0]).model_dump_json(), encoding="utf-8")
+    results = read_results(run)
+    assert len(results.left_out) == 11
+    assert {cell.seed for cell in results.cells()} == {0}
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("summary+fr", "summary+translation"),
+        ("reply+narrative", "reply+tone"),
+        ("reply+casual+de", "three tasks"),
+        ("casual+fr", "tone+translation"),
+        ("summary", "summary"),
+    ],
+)
+def test_categories_are_those_of_the_paper(name: str, expected: str) -> None:
+    assert category(Composition.parse(name)) == expected
+
+
+def test_files_that_do_not_fit_are_named(run: Path) -> None:
+    path = predictions_path(run, "multi-step", "summary+es", 0)
+    whole = path.read_text(encoding="utf-8")
+
+    def refused(match: str) -> None:
+        with pytest.raises(CaloraError, match=match) as error:
+            read_results(run)
+        assert error.value.hint
+        path.write_text(whole, encoding="utf-8")
+
+    change_predictions(path, lambda rows: rows[1:])
+    refused(rf"multi-step--tiny--0.jsonl has other dialogues .*: {IDS[0]}")
+    change_predictions(path, lambda rows: [*rows, rows[0]])
+    refused(rf"0.jsonl:10: {IDS[0]} comes twice")
+    change_predictions(path, lambda rows: [{**rows[0], "answer": None}, *rows[1:]])
+    refused(rf"0.jsonl:1: {IDS[0]} is no prediction")
+    path.write_text(f"{whole}{{", encoding="utf-8")
+    refused(r"0.jsonl:10 is no prediction")
+    change_predictions(path, lambda rows: [{**rows[0], "scores": {**rows[0]["scores"], "retrieval": None}}, *rows[1:]])
+    refused(r"0.jsonl: some scores of retrieval are no numbers")
+    path.unlink()
+    refused(r"0.jsonl cannot be read")
+
+    cell = cell_path(run, "multi-step", "summary+es", 0)
+    text = cell.read_text(encoding="utf-8")
+    shutil.copy(cell, cell.with_name("copy.json"))
+    refused(r"summary\+es--multi-step--tiny--0.json is the same cell as copy.json")
+    cell.with_name("copy.json").unlink()
+    cell.write_text(text.replace('"max_tokens": 96', '"max_tokens": 12'), encoding="utf-8")
+    refused(r"tiny--0.json: max_tokens is 12, the recipe's is 96")
+
+
+def test_a_folder_that_is_no_run_is_refused(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(CaloraError, match=r"recipe.json is missing"):
+        read_results(tmp_path)
+    shutil.rmtree(run / "cells")
+    with pytest.raises(CaloraError, match="holds no cells"):
+        read_results(run)
