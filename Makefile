@@ -23,7 +23,7 @@ help: ## Show the targets
 setup: $(READY) ## Make .venv with the pinned versions; does nothing when it is ready
 
 test: lint ## Check style and types, then run the tests (ARGS="-k sizes" chooses some)
-	$(RUN) pytest -q --durations=5 $(ARGS)
+	$(RUN) pytest -q -n 2 --dist worksteal --durations=5 $(ARGS)
 
 lint: $(READY) ## Check style and types only
 	$(RUN) ruff check

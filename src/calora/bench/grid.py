@@ -301,10 +301,15 @@ class Grid:
         """Guess the time left from the mean time of each kind of step so far; searches to come are not counted."""
         wanted: dict[str, str] = {}
         for place in places:
-            if place.row.setting == "paper":
-                wanted[place.name] = "cell"
-                for parent in place.row.approach.plan(place.case, **place.row.recipe.options).parents:
-                    wanted |= {one.key: one.kind for one in parent.lineage() if not self.store.has(one)}
+            if place.row.setting == "tuned":
+                continue
+            try:
+                plan: Plan = place.row.approach.plan(place.case, **place.row.recipe.options)
+            except CaloraError:  # it will fail when its turn comes, and be told then
+                continue
+            wanted[place.name] = "cell"
+            for parent in plan.parents:
+                wanted |= {one.key: one.kind for one in parent.lineage() if not self.store.has(one)}
         known = {kind: sum(times) / len(times) for kind, times in self._seconds.items()}
         if wanted and set(wanted.values()) <= known.keys():
             self.progress.left = sum(known[kind] for kind in wanted.values())
