@@ -192,3 +192,16 @@ def test_another_package_adds_an_approach(grid: Callable[..., Grid], monkeypatch
     cells = grid(approaches=["parrot"], compositions=["summary+es"]).go()
     registry._load.cache_clear()
     assert [cell.title for cell in cells] == ["Parrot"]
+
+
+@pytest.mark.filterwarnings("ignore:the text has:UserWarning")
+def test_the_approach_in_the_readme_answers(grid: Callable[..., Grid], monkeypatch: pytest.MonkeyPatch) -> None:
+    from calora.approaches import registry
+
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (code,) = [block.partition("```")[0] for block in readme.split("```python\n") if "@approach" in block]
+    monkeypatch.setattr(registry, "_REGISTRY", dict(registry.approaches()))
+    exec(code, {"__name__": "readme"})
+    halves = {"name": "halves", "options": {"strength": 0.4}}
+    (cell,) = grid(approaches=[halves], compositions=["summary+es"]).go()
+    assert (cell.title, cell.options) == ("Half of each adapter", {"strength": 0.4})
