@@ -107,9 +107,18 @@ def test_each_artefact_is_trained_once_and_what_is_there_is_not_made_again(
 @pytest.mark.filterwarnings("ignore:the text has:UserWarning")
 def test_every_approach_answers_two_tasks_and_nearly_all_three(grid: Callable[..., Grid]) -> None:
     names = list(approaches())
-    wanted = [{"name": name, "options": {"budget": 3} if name == "lorahub" else {}} for name in names]
+    options = {
+        "lorahub": {"budget": 3},
+        "calibration-few": {"examples": 4},
+        "calibration-without": {"domain": "wild"},
+        "calibration-transferred": {"learnt_on": "summary+es"},
+        "calibration-stale": {"recalibrated_on": 4},
+    }
+    wanted = [{"name": name, "options": options.get(name, {})} for name in names]
     one = grid(approaches=wanted, compositions=["summary+casual", "summary+casual+fr"])
     cells = one.go()
+    by_name = {cell.approach: cell for cell in cells if cell.composition == "summary+casual"}
+    assert by_name["calibration-few"].costs.examples == by_name["calibration-stale"].costs.examples == 8  # one batch
     missing = {(name, "summary+casual+fr") for name in ("calibration-shared", "slerp")}
     assert {(cell.approach, cell.composition) for cell in cells} == {
         (name, composition) for name in names for composition in ("summary+casual", "summary+casual+fr")
@@ -159,11 +168,21 @@ def test_a_step_that_fails_costs_only_what_needs_it(
     ]
 
 
+def test_leaving_out_the_only_domain_is_told(llama: Backbone) -> None:
+    recipe = small(llama)
+    place = Workplace(recipe)
+    (domain,) = {record.domain for record in place.records("validation")}
+    case = Case(place, llama.name, recipe.parse("summary+es"), 0, without=domain)
+    with pytest.raises(CaloraError, match=f"without {domain} no validation dialogue is left"):
+        case.training_examples("validation")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"approaches": ["telepathy"]}, "unknown approach 'telepathy'"),
         ({"approaches": [{"name": "linear", "options": {"force": 2}}]}, "approach linear has no option force"),
+        ({"approaches": ["calibration-without"]}, "approach calibration-without needs the option domain"),
         ({"approaches": [{"name": "multi-step", "settings": ["tuned"]}]}, "multi-step has nothing to search"),
         ({"search": {"compositions": ["summary+es"], "budget": 1}}, "would try 2 candidates, the budget is 1"),
     ],

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from calora.adapter import Adapter
 from calora.approaches.linear import linear_merge
 from calora.approaches.one_pass import one_pass
 from calora.approaches.registry import Plan, approach
@@ -10,10 +11,12 @@ from calora.approaches.tuned_merge import search_step
 from calora.backbone import Backbone
 from calora.bench.case import Case
 from calora.bench.making import adapter_steps, calibration_step, merged, teacher_step
-from calora.calibration import Kind, Shared
+from calora.bench.store import Step
+from calora.calibration import Calibration, Kind, Shared
 from calora.calibration import calibrated as with_calibration
 from calora.generation import Pass
 from calora.merging import Start
+from calora.training.settings import TrainingSettings
 
 _PAPER = "https://arxiv.org/abs/2507.16083"
 _SEARCH = [{"start": start, "rate": rate} for start in ("factors", "product") for rate in (5e-4, 1e-3)]
@@ -65,29 +68,37 @@ def calibrated(
         taught: The targets are what multi-step says, instead of the corpus's composed references.
         search: Options of the search for a searched start.
     """
-    changes = {"learning_rate": rate, "epochs": epochs}
-    training = case.recipe.calibration.model_copy(update={key: value for key, value in changes.items() if value})
     steps = adapter_steps(case) if adapters else ()
     merge = search_step(case, **(search or {})) if start == "searched" else linear_merge(case, start, strength)
-
-    def passes(backbone: Backbone, values: Sequence[Any]) -> list[Pass]:
-        parents, calibration = values[: len(steps)], values[-1]
-        adapter = merged(backbone, calibration.card.merge, parents)
-        return one_pass(backbone, case.composition, with_calibration(adapter, calibration))
-
-    teacher = teacher_step(case) if taught else None
     step = calibration_step(
         case,
         steps,
         merge,
-        training,
+        training_of(case, rate, epochs),
         kind=kind,
         rank=rank,
         shared=shared,
         sites=None if sites is None else tuple(sites),
-        teacher=teacher,
+        teacher=teacher_step(case) if taught else None,
     )
-    return Plan(passes, (*steps, step), lambda values: values[-1:])
+    return plan_with(case, steps, step)
+
+
+def training_of(case: Case, rate: float | None, epochs: int | None) -> TrainingSettings:
+    """The recipe's settings for calibrations, with what an approach sets itself."""
+    changes = {"learning_rate": rate, "epochs": epochs}
+    return case.recipe.calibration.model_copy(update={key: value for key, value in changes.items() if value})
+
+
+def plan_with(case: Case, adapters: Sequence[Step[Adapter]], calibration: Step[Calibration]) -> Plan:
+    """One pass with a calibration on the merge of adapters, which need not be those that it was learnt with."""
+
+    def passes(backbone: Backbone, values: Sequence[Any]) -> list[Pass]:
+        *parents, learnt = values
+        adapter = merged(backbone, learnt.card.merge, parents)
+        return one_pass(backbone, case.composition, with_calibration(adapter, learnt))
+
+    return Plan(passes, (*adapters, calibration), lambda values: values[-1:])
 
 
 @approach("calibration-alone", "Calibration without adapters", search=_ALONE_SEARCH)

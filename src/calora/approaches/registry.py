@@ -74,17 +74,19 @@ class Approach:
     version: int = 1
 
     def check_options(self, options: Mapping[str, Any]) -> None:
-        """Refuse options that the approach does not have.
+        """Refuse options that the approach does not have, and too few of them.
 
         Raises:
             CaloraError: Names those that it has.
         """
-        known = list(inspect.signature(self.plan).parameters)[1:]
-        unknown = sorted(set(options) - set(known))
+        known = list(inspect.signature(self.plan).parameters.values())[1:]
+        hint = f"its options: {', '.join(option.name for option in known) or 'none'}"
+        unknown = sorted(set(options) - {option.name for option in known})
         if unknown:
-            raise CaloraError(
-                f"approach {self.name} has no option {', '.join(unknown)}", f"its options: {', '.join(known) or 'none'}"
-            )
+            raise CaloraError(f"approach {self.name} has no option {', '.join(unknown)}", hint)
+        missing = [o.name for o in known if o.default is inspect.Parameter.empty and o.name not in options]
+        if missing:
+            raise CaloraError(f"approach {self.name} needs the option {', '.join(missing)}", hint)
 
 
 _REGISTRY: dict[str, Approach] = {}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from calora.backbone import Backbone, backbone_sha256
 from calora.bench.recipe import Recipe
 from calora.corpus import Example, OwnRecord, Record, Split, load_everyday, make_examples, read_records, spread
+from calora.errors import CaloraError
 from calora.storage import fingerprint
 from calora.tasks import Composition, Task
 
@@ -71,12 +72,16 @@ class Case:
         backbone_name: As for `Backbone.load`.
         composition: What is asked for.
         seed: Of training.
+        examples: How many training dialogues to learn from; all if None.
+        without: A domain that nothing is learnt from, nor validated on.
     """
 
     place: Workplace
     backbone_name: str
     composition: Composition
     seed: int
+    examples: int | None = None
+    without: str | None = None
 
     @property
     def backbone(self) -> Backbone:
@@ -93,8 +98,17 @@ class Case:
         return replace(self, composition=Composition(tasks))
 
     def training_examples(self, split: Split) -> "ExamplesOf":
-        """Epoch to examples, with other names in each."""
-        return partial(_examples, self.place.records(split), self.composition, self.seed)
+        """Epoch to examples, with other names in each.
+
+        Raises:
+            CaloraError: Nothing is left of the split without the domain that is left out.
+        """
+        records = [record for record in self.place.records(split) if record.domain != self.without]
+        if not records:
+            raise CaloraError(f"without {self.without} no {split} dialogue is left", "take more dialogues in `data`")
+        if split == "train":
+            records = spread(records, self.examples)
+        return partial(_examples, records, self.composition, self.seed)
 
     def evaluation_examples(self, split: Split) -> list[Example]:
         """Examples to answer, the same names in every run."""
@@ -104,6 +118,7 @@ class Case:
 
     def settings(self, *splits: Split) -> dict[str, Any]:
         """What everything made here depends on: the backbone, the seed, the prompt's words and the data."""
+        part = {"examples": self.examples, "without": self.without}
         return {
             "backbone": self.place.sha256(self.backbone_name),
             "composition": str(self.composition),
@@ -111,6 +126,7 @@ class Case:
             "fields": [task.key for task in self.composition.tasks],
             "seed": self.seed,
             "data": {split: self.place.data_key(split) for split in splits},
+            **{name: value for name, value in part.items() if value is not None},
         }
 
 

@@ -93,6 +93,7 @@ def calibration_step(
     shared: Shared = "kind",
     sites: tuple[str, ...] | None = None,
     teacher: Step[Taught] | None = None,
+    begin: Step[Calibration] | None = None,
 ) -> Step[Calibration]:
     """A calibration of a merge of adapters.
 
@@ -106,16 +107,19 @@ def calibration_step(
         shared: By all layers per kind of module, or not.
         sites: The kinds of module that are calibrated; all if None.
         teacher: Its answers are the targets, in training and in validation; the corpus's references if None.
+        begin: Whose values training begins with; the identity on the merge if None.
     """
     training = training.model_copy(update={"seed": case.seed})
+    needed: tuple[Step[Any], ...] = (*steps, *(one for one in (merge, teacher, begin) if isinstance(one, Step)))
 
     def make(target: Path, work: Path, parents: list[Made[Any]]) -> None:
         from calora.training.calibration import train_calibration
 
         backbone = case.backbone
         adapters = parents[: len(steps)]
-        taught = None if teacher is None else parents[-1].value
-        chosen = merge if isinstance(merge, Merge) else parents[len(steps)].value.chosen
+        others = {step.key: made.value for step, made in zip(needed, parents, strict=True)}
+        taught = None if teacher is None else others[teacher.key]
+        chosen = merge if isinstance(merge, Merge) else others[merge.key].chosen
         card = CalibrationCard(
             kind=kind,
             rank=rank,
@@ -136,6 +140,7 @@ def calibration_step(
             _examples_of(case, "validation", taught),
             training,
             work,
+            start=None if begin is None else others[begin.key],
             judge=partial(validation_retrieval, case, taught and taught["validation"]),
         )
         write_calibration(calibration, target)
@@ -151,8 +156,7 @@ def calibration_step(
         "taught": teacher is not None,
     }
     name = f"{case.composition} {kind} seed {case.seed}"
-    others = [one for one in (merge, teacher) if isinstance(one, Step)]
-    return Step("calibration", name, settings, make, read_calibration, (*steps, *others))
+    return Step("calibration", name, settings, make, read_calibration, needed)
 
 
 def teacher_step(case: Case) -> Step[Taught]:

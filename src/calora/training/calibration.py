@@ -10,7 +10,14 @@ from calora import __version__
 from calora.adapter import Adapter, Factors
 from calora.attach import Update, hooked, low_rank
 from calora.backbone import Backbone
-from calora.calibration import Calibration, CalibrationCard, Unfolded, fresh_tensors, site_of
+from calora.calibration import (
+    Calibration,
+    CalibrationCard,
+    Unfolded,
+    check_calibration,
+    fresh_tensors,
+    site_of,
+)
 from calora.training.data import EncodedExamples, ExamplesOf
 from calora.training.loop import Judge, Learner, train
 from calora.training.settings import TrainingSettings
@@ -26,6 +33,7 @@ def train_calibration(
     settings: TrainingSettings,
     work: Path,
     *,
+    start: Calibration | None = None,
     judge: Judge | None = None,
 ) -> Calibration:
     """Learn a calibration of a merge on composed examples.
@@ -38,14 +46,17 @@ def train_calibration(
         validation_examples: Epoch to composed examples; only epoch 0 is asked for.
         settings: Learning rate, epochs and the like; the paper's rate is 5e-4.
         work: Folder for checkpoints.
+        start: Of the same kind and shapes, to begin with its values; the identity on the merge if None.
         judge: Called with the values of an epoch in place; chooses the epoch. Validation loss if None.
     """
     assert card.prompt is not None
     backbone.check_adapter(merged)
+    if start is not None:
+        check_calibration(merged, Calibration(card, start.tensors))
     device = backbone.model.device
     parameters = {
         name: nn.Parameter(torch.from_numpy(value).to(device))
-        for name, value in fresh_tensors(card, merged, settings.seed).items()
+        for name, value in (fresh_tensors(card, merged, settings.seed) if start is None else start.tensors).items()
     }
     learner = Learner(backbone, parameters)
     validation = EncodedExamples(backbone, card.prompt, validation_examples)
