@@ -1,10 +1,12 @@
-"""Kill the demo with SIGKILL in the middle of every phase, start it again each time, and compare its table.
+"""Kill the demo, or a benchmark, with SIGKILL, start it again each time, and compare what it ends with.
 
-python tests/bench/kill.py --quick            # real backbone: about a quarter of an hour
+python tests/bench/kill.py --quick              # the demo in the middle of every phase: a quarter of an hour
+python tests/bench/kill.py --bench RECIPE.yaml  # a grid at ten random moments
 """
 
 import json
 import os
+import random
 import re
 import signal
 import subprocess
@@ -19,16 +21,18 @@ from typing import Any
 STEP = re.compile(r"^\s*\d+:\d\d:\d\d  (?P<name>.+)$")
 
 
+CALORA = [sys.executable, "-W", "ignore", "-c", "from calora.cli import main; main()"]
+
+
 def run(arguments: list[str], folder: Path, kill: str | None = None, wait: float = 0.0) -> tuple[list[str], int]:
     """Run `calora demo`; kill it `wait` seconds after the step `kill` begins.
 
     Returns:
         The steps that were made in this process, and its exit status.
     """
-    command = [sys.executable, "-W", "ignore", "-c", "from calora.cli import main; main()", "demo", *arguments]
     made: list[str] = []
     with subprocess.Popen(
-        [*command, "--run", str(folder)],
+        [*CALORA, "demo", *arguments, "--run", str(folder)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -94,7 +98,41 @@ def torture(arguments: list[str], place: Path, wait: float, only: Container[str]
     return killed
 
 
+def torture_grid(recipe: Path, place: Path, kills: int = 10, seed: int = 0) -> list[float]:
+    """Run a grid once unbroken; once killed at random moments of that time, as often as it lasts; compare.
+
+    Returns:
+        After how many seconds each process was killed.
+
+    Raises:
+        AssertionError: The results differ.
+    """
+    command = [*CALORA, "bench", str(recipe), "--run"]
+    begin = time.monotonic()
+    subprocess.run([*command, str(place / "unbroken")], check=True, stderr=subprocess.DEVNULL)
+    whole = time.monotonic() - begin
+    moments: list[float] = []
+    draw = random.Random(seed)
+    while len(moments) < kills:
+        process = subprocess.Popen([*command, str(place / "broken")], stderr=subprocess.DEVNULL, start_new_session=True)
+        moment = draw.uniform(0, whole / 2)
+        try:
+            process.wait(moment)
+            break
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            moments.append(round(moment, 1))
+    subprocess.run([*command, str(place / "broken")], check=True, stderr=subprocess.DEVNULL)
+    assert cells(place / "broken") == cells(place / "unbroken")
+    return moments
+
+
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as temporary:
+        if sys.argv[1:2] == ["--bench"]:
+            seconds = torture_grid(Path(sys.argv[2]), Path(temporary))
+            print(f"killed {len(seconds)} times, after {seconds} seconds; the same cells and predictions at the end")
+            sys.exit()
         names = torture(sys.argv[1:], Path(temporary), wait=4.0)
     print(f"killed in {len(names)} steps, each finished step made once, the same cells and predictions at the end")

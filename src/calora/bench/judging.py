@@ -1,8 +1,7 @@
 """Verdicts of the offline judge for the cells of a run, written beside their scores."""
 
 import json
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,26 +44,53 @@ def judge_run(run: Path, follow: Callable[[str], None] = lambda _: None) -> list
     Raises:
         CaloraError: The folder is no run, or a prediction is of a dialogue that its records do not have.
     """
-    recipe = read_card(run / "recipe.json", Recipe)
-    place = Workplace(recipe)
-
-    @cache
-    def tones(parts: Parts) -> ToneClassifier | None:
-        return None if parts.tone is None else train_tones(place.records("train"), parts.primary, parts.language)
-
+    tones: dict[Parts, ToneClassifier] = {}
     judged = []
-    for path in sorted((run / "cells").glob("*.json")):
-        cell = read_cell(path)
-        composition = recipe.parse(cell.composition)
-        if composition.primary is None or not composition.secondary:
-            continue
+    for path, cell, place, composition in judged_cells(run):
+        parts = parts_of(composition)
+        if parts.tone is not None and parts not in tones:
+            tones[parts] = train_tones(place.records("train"), parts.primary, parts.language)
         thresholds = _thresholds(run, place, composition)
         made_by = {"version": JUDGE_VERSION, "thresholds": thresholds.model_dump()}
         if cell.provenance.get("judge") != made_by:
             follow(f"{cell.title} on {composition}")
-            cell = _judge(path, cell, place, composition, thresholds, tones(parts_of(composition)), made_by)
+            cell = _judge(path, cell, place, composition, thresholds, tones.get(parts), made_by)
         judged.append(cell)
     return judged
+
+
+def judged_cells(run: Path) -> Iterator[tuple[Path, Cell, Workplace, Composition]]:
+    """The cells of a run that ask for a primary task and others: file, cell, the run's records, composition.
+
+    Raises:
+        CaloraError: The folder is no run.
+    """
+    recipe = read_card(run / "recipe.json", Recipe)
+    place = Workplace(recipe)
+    for path in sorted((run / "cells").glob("*.json")):
+        cell = read_cell(path)
+        composition = recipe.parse(cell.composition)
+        if composition.primary is not None and composition.secondary:
+            yield path, cell, place, composition
+
+
+def asked_examples(
+    path: Path, rows: Sequence[Mapping[str, Any]], place: Workplace, composition: Composition
+) -> list[Example]:
+    """The examples that predictions answer, in their order.
+
+    Raises:
+        CaloraError: A prediction is of a dialogue that the records do not have.
+    """
+    examples = make_examples(place.records("test"), composition, seed=EVALUATION_SEED)
+    by_id = {example.id: example for example in examples}
+    strange = [row["id"] for row in rows if row["id"] not in by_id]
+    if strange:
+        raise CaloraError(
+            f"{predictions_file(path)} answers {strange[0]}, which is not in the run's test split",
+            "judge with the records that the run was made with",
+        )
+    return [by_id[row["id"]] for row in rows]
 
 
 def _thresholds(run: Path, place: Workplace, composition: Composition) -> Thresholds:
@@ -90,7 +116,7 @@ def _judge(
     made_by: dict[str, Any],
 ) -> Cell:
     rows = read_predictions(path)
-    examples = _asked(path, rows, make_examples(place.records("test"), composition, seed=EVALUATION_SEED))
+    examples = asked_examples(path, rows, place, composition)
     verdicts = judge_answers([row["answer"] for row in rows], examples, composition, thresholds, tones=tones)
     for row, verdict in zip(rows, verdicts, strict=True):
         row["scores"] |= {"judge": 100.0 * verdict.passed}
@@ -107,15 +133,3 @@ def _judge(
     )
     write_text(path, changed.model_dump_json(indent=2) + "\n")
     return changed
-
-
-def _asked(path: Path, rows: list[dict[str, Any]], examples: list[Example]) -> list[Example]:
-    """The examples that the predictions answer, in their order."""
-    by_id = {example.id: example for example in examples}
-    strange = [row["id"] for row in rows if row["id"] not in by_id]
-    if strange:
-        raise CaloraError(
-            f"{predictions_file(path)} answers {strange[0]}, which is not in the run's test split",
-            "judge with the records that the run was made with",
-        )
-    return [by_id[row["id"]] for row in rows]
