@@ -2,9 +2,9 @@
 
     python benchmarks/grid.py RECIPE.yaml
 
-Runs a recipe in an empty folder and compares its time with the sum of its parts: training and searching, as the records of
-its artefacts say, and decoding, as the cells say. What is left is planning, reading, writing and scoring; scoring, which a
-single evaluation pays as well, is timed again on the same answers and told apart.
+Runs a recipe in an empty folder and compares its time with the sum of its parts: training and searching, as the records
+of its artefacts say, and decoding, as the cells say. What is left is planning, reading, writing and scoring; scoring,
+which a single evaluation pays as well, is timed again on the same answers and told apart.
 """
 
 import argparse

@@ -7,9 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 from calora.backbone import Backbone, backbone_sha256
 from calora.bench.recipe import Recipe
-from calora.corpus import Example, OwnRecord, Record, Split, load_everyday, make_examples, read_records, spread
+from calora.corpus import (
+    Example,
+    OwnRecord,
+    Record,
+    Split,
+    load_everyday,
+    make_examples,
+    read_pairs,
+    read_records,
+    spread,
+)
 from calora.errors import CaloraError
-from calora.storage import fingerprint
+from calora.storage import fingerprint, sha256_of
 from calora.tasks import Composition, Task
 
 if TYPE_CHECKING:
@@ -54,6 +64,12 @@ class Workplace:
             wanted = {"train": data.train, "validation": data.validation, "test": data.test}[split]
             self._records[split] = spread([record for record in given if record.split == split], wanted)
         return self._records[split]
+
+    def outside(self, task: str, split: Split) -> list[Example]:
+        """What an adapter of another domain learns from, or is validated on: every tenth pair is held out."""
+        pairs = read_pairs(self.recipe.data.outside[task])
+        held = slice(None, None, 10)
+        return pairs[held] if split == "validation" else [pair for i, pair in enumerate(pairs) if i % 10]
 
     def data_key(self, split: Split) -> str:
         """The fingerprint of a split's content."""
@@ -103,6 +119,8 @@ class Case:
         Raises:
             CaloraError: Nothing is left of the split without the domain that is left out.
         """
+        if self._outside:
+            return partial(_same, self.place.outside(str(self.composition), split))
         records = [record for record in self.place.records(split) if record.domain != self.without]
         if not records:
             raise CaloraError(f"without {self.without} no {split} dialogue is left", "take more dialogues in `data`")
@@ -116,9 +134,15 @@ class Case:
         fields = tuple(records[0].fields[:1]) if self.composition.primary is None else None
         return make_examples(records, self.composition, seed=EVALUATION_SEED, fields=fields)
 
+    @property
+    def _outside(self) -> bool:
+        """Whether this is a single task whose adapter learns from pairs of another domain."""
+        return str(self.composition) in self.recipe.data.outside
+
     def settings(self, *splits: Split) -> dict[str, Any]:
         """What everything made here depends on: the backbone, the seed, the prompt's words and the data."""
-        part = {"examples": self.examples, "without": self.without}
+        outside = sha256_of(self.recipe.data.outside[str(self.composition)]) if self._outside and splits else None
+        part = {"examples": self.examples, "without": self.without, "outside": outside}
         return {
             "backbone": self.place.sha256(self.backbone_name),
             "composition": str(self.composition),
@@ -128,6 +152,10 @@ class Case:
             "data": {split: self.place.data_key(split) for split in splits},
             **{name: value for name, value in part.items() if value is not None},
         }
+
+
+def _same(examples: list[Example], epoch: int) -> list[Example]:
+    return examples
 
 
 def _examples(records: Sequence[Record], composition: Composition, seed: int, epoch: int) -> list[Example]:

@@ -79,12 +79,15 @@ class DataRecipe(_Part):
         train: How many of the training split, spread over its domains.
         validation: Of the validation split.
         test: Of the test split.
+        outside: Task to a file of pairs that its adapter learns from instead of the records: an adapter trained in
+            another domain, as the paper's are. A tenth of the pairs is held out.
     """
 
     records: Path | None = None
     train: int | None = None
     validation: int | None = None
     test: int | None = None
+    outside: dict[str, Path] = {}
 
 
 class Recipe(_Part):

@@ -1,0 +1,56 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from calora.bench.case import Case, Workplace
+from calora.bench.making import adapter_steps
+from calora.bench.recipe import Recipe
+from calora.corpus import Example, write_pairs
+
+
+def case_of(**changes: object) -> Case:
+    recipe = Recipe.model_validate({"compositions": ["summary+es"], "approaches": ["zero-shot"]} | changes)
+    return Case(Workplace(recipe), "gemma3-270m", recipe.parse("summary+es"), 0)
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    path = tmp_path / "pairs.jsonl"
+    write_pairs((Example(str(n), "all", f"text {n}", f"texto {n}", ()) for n in range(20)), path)
+    return path
+
+
+def test_an_adapter_may_learn_in_another_domain_and_only_what_hangs_on_it_changes(pairs: Path) -> None:
+    plain, other = case_of(), case_of(data={"outside": {"es": pairs}})
+    alone = other.of(other.composition.tasks[1])
+    assert [example.id for example in alone.training_examples("validation")(0)] == ["0", "10"]
+    assert [example.id for example in alone.training_examples("train")(3)] == [str(n) for n in range(20) if n % 10]
+    before, after = adapter_steps(plain), adapter_steps(other)
+    assert [one.key == two.key for one, two in zip(before, after, strict=True)] == [True, False]
+    assert len(other.training_examples("train")(0)) == 504, "composed examples come from the corpus"
+
+
+def test_a_part_of_the_dialogues_and_a_domain_left_out_are_other_cases() -> None:
+    case = case_of()
+    few, left = replace(case, examples=48), replace(case, without="arts")
+    assert len(few.training_examples("train")(0)) == 48
+    assert len(few.training_examples("validation")(0)) == 60
+    assert {example.domain for example in left.training_examples("train")(0)}.isdisjoint({"arts"})
+    keys = [str(one.settings("train")) for one in (case, few, left)]
+    assert len(set(keys)) == 3
+    assert "examples" not in case.settings("train")
+
+
+def test_a_secondary_task_alone_is_asked_of_one_text_a_dialogue() -> None:
+    case = case_of()
+    alone = case.of(case.composition.tasks[1])
+    assert len(alone.evaluation_examples("test")) == 108
+    assert len(alone.training_examples("train")(0)) == 1008
+
+
+def test_names_are_new_in_each_epoch_and_fixed_in_evaluation() -> None:
+    case = case_of()
+    examples = case.training_examples("train")
+    assert examples(0)[0].names != examples(1)[0].names
+    assert case.evaluation_examples("test") == replace(case, seed=7).evaluation_examples("test")
