@@ -147,7 +147,10 @@ def test_two_passes_are_two_answers_one_after_the_other(llama: Backbone) -> None
     first = answer_all(llama, passes[:1], TEXTS, max_tokens=8)
     second = answer_all(llama, passes[1:], [answer.text for answer in first], max_tokens=8)
     assert [answer.text for answer in once] == [answer.text for answer in second]
-    assert [a.tokens for a in once] == [a.tokens + b.tokens for a, b in zip(first, second, strict=True)]
+    pairs = list(zip(first, second, strict=True))
+    assert [a.tokens for a in once] == [a.tokens + b.tokens for a, b in pairs]
+    assert [a.prompt_tokens for a in once] == [a.prompt_tokens + b.prompt_tokens for a, b in pairs]
+    assert first[0].prompt_tokens == len(encode_prompt(llama.tokenizer, PROMPT, TEXTS[0], 200))
 
 
 def test_a_pass_that_wrote_nothing_ends_the_answer(llama: Backbone) -> None:

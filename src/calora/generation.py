@@ -36,12 +36,14 @@ class Answer:
         tokens: Generated tokens, over all passes.
         truncated: Whether the last pass ended for want of room rather than by itself.
         seconds: Computing time of its share of the batch, over all passes.
+        prompt_tokens: Tokens that were read, over all passes.
     """
 
     text: str
     tokens: int
     truncated: bool
     seconds: float
+    prompt_tokens: int = 0
 
 
 def answer_all(
@@ -84,7 +86,8 @@ def answer_all(
                 share = (time.perf_counter() - begin) / len(batch)
                 for index, (text, tokens, truncated) in zip(batch, decoded, strict=True):
                     before = answers[index]
-                    answers[index] = Answer(text, before.tokens + tokens, truncated, before.seconds + share)
+                    read = before.prompt_tokens + len(prompts[index])
+                    answers[index] = Answer(text, before.tokens + tokens, truncated, before.seconds + share, read)
                 follow(len(batch))
     return answers
 

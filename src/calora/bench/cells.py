@@ -20,6 +20,7 @@ class Costs(BaseModel):
         passes: Runs of the model a request.
         seconds: Mean computing time a request, decoded in batches.
         tokens: Mean generated tokens a request, over all passes.
+        prompt_tokens: Mean tokens that were read a request, over all passes.
         parameters: Learnt for the composition.
         updates: Steps of the training that learnt them.
         examples: That were seen in it, an example once an epoch.
@@ -33,6 +34,7 @@ class Costs(BaseModel):
     parameters: int
     updates: int = 0
     examples: int = 0
+    prompt_tokens: float = 0.0
 
     @property
     def mebibytes(self) -> float:
@@ -137,6 +139,7 @@ def write_cell(
         parameters=parameters,
         updates=updates,
         examples=seen,
+        prompt_tokens=sum(answer.prompt_tokens for answer in answers) / n,
     )
     cell = Cell(
         **head,
