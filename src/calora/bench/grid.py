@@ -167,6 +167,9 @@ class Grid:
             self.progress.total[place.row.label] += 1
         cells = []
         for index, place in enumerate(places):
+            before = places[max(0, index - 1)].case
+            if (place.case.backbone_name, place.case.seed) != (before.backbone_name, before.seed):
+                self.store.forget()  # nothing of another backbone or seed is needed again
             try:
                 cells.append(self.cell(place))
                 self.progress.done[place.row.label] += 1
