@@ -28,4 +28,7 @@ def test_a_recipe_plans_every_cell(path: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_has_its_command_at_the_top(path: Path) -> None:
     head = path.read_text(encoding="utf-8").partition("\ncompositions")[0]
-    assert f"calora bench recipes/{path.relative_to(ROOT).as_posix()} --run results/" in head
+    assert (
+        f"calora bench recipes/{path.relative_to(ROOT).as_posix()} --run results/" in head
+        and "--store runs/store" in head
+    )

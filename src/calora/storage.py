@@ -136,6 +136,8 @@ def read_card(path: Path, model: type[Card]) -> Card:
         return model.model_validate_json(path.read_bytes())
     except FileNotFoundError as error:
         raise CaloraError(f"{path} is missing", f"expected a {model.__name__} in JSON there") from error
+    except OSError as error:
+        raise CaloraError(f"{path} cannot be read: {error}", f"expected a {model.__name__} in JSON there") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"

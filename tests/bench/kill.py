@@ -21,6 +21,7 @@ from typing import Any
 STEP = re.compile(r"^\s*\d+:\d\d:\d\d  (?P<name>.+)$")
 
 
+RUNS = ("unbroken", "broken")
 CALORA = [sys.executable, "-W", "ignore", "-c", "from calora.cli import main; main()"]
 
 
@@ -124,7 +125,11 @@ def torture_grid(recipe: Path, place: Path, kills: int = 10, seed: int = 0) -> l
             process.wait()
             moments.append(round(moment, 1))
     subprocess.run([*command, str(place / "broken")], check=True, stderr=subprocess.DEVNULL)
-    assert cells(place / "broken") == cells(place / "unbroken")
+    assert len(moments) == kills, f"the run ended after {len(moments)} kills: take a larger recipe"
+    for part in (".", "validation"):
+        assert cells(place / "broken" / part) == cells(place / "unbroken" / part)
+    chosen = [{file.name: file.read_text() for file in (place / run / "choices").glob("*")} for run in RUNS]
+    assert chosen[0] == chosen[1]
     return moments
 
 

@@ -110,12 +110,14 @@ def test_every_approach_answers_two_tasks_and_nearly_all_three(grid: Callable[..
     options = {
         "lorahub": {"budget": 3},
         "calibration-few": {"examples": 4},
-        "calibration-without": {"domain": "wild"},
+        "calibration-without": {"domain": "arts"},
         "calibration-transferred": {"learnt_on": "summary+es"},
         "calibration-stale": {"recalibrated_on": 4},
     }
     wanted = [{"name": name, "options": options.get(name, {})} for name in names]
-    one = grid(approaches=wanted, compositions=["summary+casual", "summary+casual+fr"])
+    # Two domains, so that one can be left out.
+    data = {"train": 8, "validation": 6, "test": 3}
+    one = grid(approaches=wanted, compositions=["summary+casual", "summary+casual+fr"], data=data)
     cells = one.go()
     by_name = {cell.approach: cell for cell in cells if cell.composition == "summary+casual"}
     assert by_name["calibration-few"].costs.examples == by_name["calibration-stale"].costs.examples == 8  # one batch
@@ -168,6 +170,17 @@ def test_a_step_that_fails_costs_only_what_needs_it(
     ]
 
 
+def test_a_number_that_yaml_reads_as_text_is_a_number(grid: Callable[..., Grid]) -> None:
+    one = grid(approaches=[{"name": "calibration", "options": {"rate": "1e-3"}}])
+    assert one.rows[0].recipe.options == {"rate": 1e-3}
+
+
+def test_two_cells_of_one_name_are_refused(grid: Callable[..., Grid]) -> None:
+    twins = [{"name": "linear", "label": "a b"}, {"name": "linear", "label": "a-b"}]
+    with pytest.raises(CaloraError, match="two cells would be called"):
+        grid(approaches=twins)
+
+
 def test_leaving_out_the_only_domain_is_told(llama: Backbone) -> None:
     recipe = small(llama)
     place = Workplace(recipe)
@@ -182,6 +195,11 @@ def test_leaving_out_the_only_domain_is_told(llama: Backbone) -> None:
     [
         ({"approaches": ["telepathy"]}, "unknown approach 'telepathy'"),
         ({"approaches": [{"name": "linear", "options": {"force": 2}}]}, "approach linear has no option force"),
+        (
+            {"approaches": [{"name": "linear", "options": {"strength": "lots"}}]},
+            "approach linear: option strength = 'lots': Input should be a valid number",
+        ),
+        ({"approaches": [{"name": "linear", "options": {"start": "middle"}}]}, "option start = 'middle'"),
         ({"approaches": ["calibration-without"]}, "approach calibration-without needs the option domain"),
         ({"approaches": [{"name": "multi-step", "settings": ["tuned"]}]}, "multi-step has nothing to search"),
         ({"search": {"compositions": ["summary+es"], "budget": 1}}, "would try 2 candidates, the budget is 1"),

@@ -16,6 +16,7 @@ from calora.merging import Merge
 from tests.conftest import random_adapter
 
 Run = Callable[..., tuple[int, str, str]]
+WRONG_OPTION = Path(__file__).parent / "data" / "wrong-option.yaml"
 
 
 @pytest.fixture
@@ -64,6 +65,12 @@ def lines(path: Path, *rows: object) -> Path:
         (["evaluate", "summary", "--split", "all"], "unknown split", "test"),
         (["run", "nothing-here", os.devnull], "the text is empty", "dialogue"),
         (["compare", "nothing-here"], "nothing-here", ""),
+        (["bench", "nothing-here.yaml"], "recipe nothing-here.yaml cannot be read", "recipes/"),
+        (["bench", str(WRONG_OPTION)], "option rank = 'lots'", "docstring"),
+        (["judge", "nothing-here"], "recipe.json is missing", "Recipe"),
+        (["judge", str(WRONG_OPTION)], "cannot be read", "Recipe"),
+        (["judge", "nothing-here", "--llm", "http://127.0.0.1:9/v1"], "needs the name of a model", "--model"),
+        (["report", "nothing-here"], "recipe.json is missing", "Recipe"),
         (["merge", "nothing-here", "--out", "out"], "adapter_config.json is missing", "expected a folder"),
     ],
 )

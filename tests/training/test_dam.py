@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +12,24 @@ from tests.conftest import assert_near, logits, random_adapter
 from tests.training.test_training import SETTINGS, examples_of
 
 
-def random_columns(backbone: Backbone, count: int) -> dict[str, Any]:
+def random_columns(backbone: Backbone, count: int) -> Any:
+    from calora.training.dam import Columns, DamCard
+
     random = np.random.default_rng(0)
-    return {
+    tensors = {
         f"{module}.{index}": random.uniform(0.2, 0.8, inside).astype(np.float32)
         for module, (_, inside) in backbone.targets.items()
         for index in range(count)
     }
+    return Columns(DamCard(composition="summary+es", training={}), tensors)
 
 
 def test_columns_of_one_over_n_are_the_mean_of_the_updates(llama: Backbone) -> None:
     from calora.training.dam import dam_update
 
     adapters = [random_adapter(llama, seed) for seed in (1, 2, 3)]
-    columns = {name: np.full_like(value, 1 / 3) for name, value in random_columns(llama, 3).items()}
+    drawn = random_columns(llama, 3)
+    columns = replace(drawn, tensors={name: np.full_like(value, 1 / 3) for name, value in drawn.tensors.items()})
     found, expected = dam_update(llama, adapters, columns), cat(adapters)
     for module, factors in expected.modules.items():
         np.testing.assert_allclose(found.modules[module], factors.update(), rtol=1e-4, atol=1e-5)
@@ -39,7 +44,7 @@ def test_the_update_is_the_merge_of_whole_weights(llama: Backbone) -> None:
         linear: Any = llama.model.get_submodule(module)
         weight = linear.weight.detach().numpy()
         whole = [(weight + adapter.modules[module].update()) for adapter in adapters]
-        merged = sum(one * columns[f"{module}.{index}"] for index, one in enumerate(whole))
+        merged = sum(one * columns.tensors[f"{module}.{index}"] for index, one in enumerate(whole))
         np.testing.assert_allclose(weight + found.modules[module], merged, rtol=1e-4, atol=1e-4)
 
 
@@ -58,7 +63,9 @@ def test_training_moves_the_columns_and_brings_the_merge_nearer_to_its_adapters(
         for task in ("summary", "es")
     ]
     before = logits(llama.model, llama.tokenizer)
-    columns = train_dam(llama, adapters, parts, parts, SETTINGS, tmp_path / "work")
+    columns = train_dam(llama, adapters, parts, parts, SETTINGS, tmp_path / "work", "summary+es")
+    assert columns.parameters == 2 * sum(inside for _, inside in llama.targets.values())
+    assert len(columns.card.training["validation"]) == 3
     assert_near(logits(llama.model, llama.tokenizer), before)
 
     def distance(update: Any) -> float:

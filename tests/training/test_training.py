@@ -165,6 +165,21 @@ def test_an_adapter_lowers_the_loss_and_leaves_the_backbone_to_the_bit(
     assert np.array_equal(adapter_logits(backbone, None), answer)
 
 
+def test_training_on_leaves_the_calibration_it_begins_with_as_it_is(
+    llama: Backbone, train_rows: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    from calora.training.calibration import train_calibration
+
+    first = calibrate(llama, train_rows, tmp_path / "work")
+    before = {name: value.copy() for name, value in first.tensors.items()}
+    merged = linear_factors([random_adapter(llama, seed) for seed in (1, 2)])
+    examples = examples_of(train_rows)
+    second = train_calibration(llama, merged, first.card, examples, examples, SETTINGS, tmp_path / "again", start=first)
+    assert same(dict(first.tensors), before)
+    losses = [one.card.training["validation"][-1]["eval_loss"] for one in (first, second)]
+    assert losses[1] < losses[0]
+
+
 def test_training_may_begin_with_an_adapter(llama: Backbone, train_rows: list[dict[str, Any]], tmp_path: Path) -> None:
     start = random_adapter(llama, rank=4)
     still = SETTINGS.model_copy(update={"learning_rate": 1e-12, "epochs": 1})

@@ -47,7 +47,7 @@ def constant(case: Case) -> Plan:
         train = make_examples(case.place.records("train"), case.composition, seed=EVALUATION_SEED)
         return constant_sentence(train, [example.names for example in examples])
 
-    return Plan(given=given)
+    return Plan(given=given, data=("train",))
 
 
 @approach("neighbour", "control: another dialogue's reference")

@@ -11,10 +11,10 @@ from calora.bench.case import Case
 from calora.bench.making import adapter_steps
 from calora.bench.store import Made, Step
 from calora.generation import Pass
-from calora.storage import Array, read_tensors, write_tensors, writing_folder
+from calora.storage import read_card, read_tensors, write_tensors, write_text, writing_folder
 
 VERSION = 1
-FILE = "columns.safetensors"
+FILE, CARD = "columns.safetensors", "columns.json"
 _SEARCH = [{"rate": rate} for rate in (3e-4, 1e-3, 3e-3, 1e-2)]
 
 
@@ -33,10 +33,10 @@ def dam(case: Case, rate: float = 1e-3, epochs: int = 1) -> Plan:
 
         return one_pass(backbone, case.composition, dam_update(backbone, values[:-1], values[-1]))
 
-    return Plan(passes, (*adapter_steps(case), _columns_step(case, rate, epochs)))
+    return Plan(passes, (*adapter_steps(case), _columns_step(case, rate, epochs)), lambda values: values[-1:])
 
 
-def _columns_step(case: Case, rate: float, epochs: int) -> Step[dict[str, Array]]:
+def _columns_step(case: Case, rate: float, epochs: int) -> Step[Any]:
     training = case.recipe.calibration.model_copy(update={"learning_rate": rate, "epochs": epochs, "seed": case.seed})
 
     def make(target: Path, work: Path, parents: list[Made[Any]]) -> None:
@@ -49,10 +49,18 @@ def _columns_step(case: Case, rate: float, epochs: int) -> Step[dict[str, Array]
             [EncodedExamples(backbone, backbone.prompt(one.composition), one.training_examples(split)) for one in cases]
             for split in ("train", "validation")
         )
-        columns = train_dam(backbone, [made.value for made in parents], train, validation, training, work)
+        adapters = [made.value for made in parents]
+        columns = train_dam(backbone, adapters, train, validation, training, work, str(case.composition))
         with writing_folder(target) as folder:
-            write_tensors(folder / FILE, columns)
+            write_tensors(folder / FILE, columns.tensors)
+            write_text(folder / CARD, columns.card.model_dump_json(indent=2) + "\n")
 
     settings = case.settings("train", "validation") | {"version": VERSION, "training": training.model_dump()}
     name = f"{case.composition} seed {case.seed}"
-    return Step("dam", name, settings, make, lambda folder: read_tensors(folder / FILE), adapter_steps(case))
+    return Step("dam", name, settings, make, _read_columns, adapter_steps(case))
+
+
+def _read_columns(folder: Path) -> Any:
+    from calora.training.dam import Columns, DamCard
+
+    return Columns(read_card(folder / CARD, DamCard), read_tensors(folder / FILE))

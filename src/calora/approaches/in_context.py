@@ -18,17 +18,17 @@ def in_context(case: Case, shots: int = 4, wording: Wording = "standard") -> Pla
 
     Args:
         case: What is asked for.
-        shots: The most examples; fewer where the context is too short for them and the longest text to answer.
+        shots: The most examples; fewer where the context is too short for them and the longest training dialogue.
         wording: Of the request.
     """
 
     def passes(backbone: Backbone, values: object) -> list[Pass]:
         pool = list(case.training_examples("train")(0))
         random.Random(case.seed).shuffle(pool)
-        longest = max((example.text for example in case.evaluation_examples("test")), key=len)
+        longest = max((example.text for example in pool), key=len)
         return [Pass(None, fitting(backbone, case, pool[:shots], wording, longest))]
 
-    return Plan(passes)
+    return Plan(passes, data=("train",))
 
 
 def fitting(backbone: Backbone, case: Case, shots: list[Example], wording: Wording, longest: str) -> Prompt:
@@ -39,7 +39,7 @@ def fitting(backbone: Backbone, case: Case, shots: list[Example], wording: Wordi
         case: What is asked for.
         shots: In order.
         wording: Of the request.
-        longest: The longest text to come.
+        longest: A text as long as any to come.
     """
     room = backbone.context - case.recipe.max_tokens
     for count in range(len(shots), 0, -1):

@@ -17,7 +17,7 @@ def joint_expert(
 
     Args:
         case: What is asked for.
-        rank: r; alpha is half of it, as for the adapters.
+        rank: r; alpha is half of it, as for the adapters, and at least 1.
         rate: Learning rate; the recipe's for adapters if None.
         epochs: At most; likewise.
         from_merge: Begin with the mean of the adapters' factors instead of a fresh LoRA; the rank is theirs.

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
 
 from calora.errors import CaloraError
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from calora.backbone import Backbone
     from calora.bench.store import Step
     from calora.calibration import Calibration
-    from calora.corpus import Example
+    from calora.corpus import Example, Split
     from calora.generation import Pass
 
 GROUP = "calora.approaches"
@@ -44,6 +46,8 @@ class Plan:
         stored: The parents' values to those that have to be kept for the composition alone.
         texts: What the first pass reads, for each example; its own text if None.
         given: Answers that no model gives, for a control row; then there are no passes.
+        data: Splits that are read when the request is answered, beside the one that is asked.
+        shared_by: How many compositions what is stored serves.
     """
 
     passes: "Callable[[Backbone, Sequence[Any]], Sequence[Pass]]" = _no_passes
@@ -51,6 +55,8 @@ class Plan:
     stored: "Callable[[Sequence[Any]], Sequence[Adapter | Calibration]]" = _nothing
     texts: "Callable[[Sequence[Example]], Sequence[str]] | None" = None
     given: "Callable[[Sequence[Example]], Sequence[str]] | None" = None
+    data: "tuple[Split, ...]" = ()
+    shared_by: int = 1
 
 
 @dataclass(frozen=True)
@@ -73,11 +79,11 @@ class Approach:
     source: str | None = None
     version: int = 1
 
-    def check_options(self, options: Mapping[str, Any]) -> None:
-        """Refuse options that the approach does not have, and too few of them.
+    def checked(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Options as the plan takes them: a number that YAML read as text (`1e-3`) is one again.
 
         Raises:
-            CaloraError: Names those that it has.
+            CaloraError: The approach does not have one of them, needs another, or one is of a wrong type.
         """
         known = list(inspect.signature(self.plan).parameters.values())[1:]
         hint = f"its options: {', '.join(option.name for option in known) or 'none'}"
@@ -87,6 +93,15 @@ class Approach:
         missing = [o.name for o in known if o.default is inspect.Parameter.empty and o.name not in options]
         if missing:
             raise CaloraError(f"approach {self.name} needs the option {', '.join(missing)}", hint)
+        types = get_type_hints(self.plan)
+        return {name: self._valid(name, value, types.get(name, Any)) for name, value in options.items()}
+
+    def _valid(self, name: str, value: Any, kind: Any) -> Any:
+        try:
+            return TypeAdapter(kind).validate_python(value)
+        except ValidationError as error:
+            problem = f"approach {self.name}: option {name} = {value!r}: {error.errors()[0]['msg']}"
+            raise CaloraError(problem, "see the docstring of its planning function") from error
 
 
 _REGISTRY: dict[str, Approach] = {}

@@ -94,7 +94,7 @@ def shared(
         *adapters, calibration = values
         return one_pass(backbone, case.composition, calibrated(merged(backbone, merge, adapters), calibration))
 
-    return Plan(passes, (*own, step), lambda values: values[-1:])
+    return Plan(passes, (*own, step), lambda values: values[-1:], shared_by=len(members))
 
 
 def group_of(case: Case, group: Group) -> list[Composition]:

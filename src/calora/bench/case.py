@@ -117,10 +117,13 @@ class Case:
         """Epoch to examples, with other names in each.
 
         Raises:
-            CaloraError: Nothing is left of the split without the domain that is left out.
+            CaloraError: The domain that is left out does not exist, or nothing is left of the split without it.
         """
         if self._outside:
             return partial(_same, self.place.outside(str(self.composition), split))
+        domains = {record.domain for record in self.place.records("train")}
+        if self.without is not None and self.without not in domains:
+            raise CaloraError(f"no dialogue is of the domain {self.without}", f"domains: {', '.join(sorted(domains))}")
         records = [record for record in self.place.records(split) if record.domain != self.without]
         if not records:
             raise CaloraError(f"without {self.without} no {split} dialogue is left", "take more dialogues in `data`")

@@ -21,6 +21,7 @@ class Costs(BaseModel):
         seconds: Mean computing time a request, decoded in batches.
         tokens: Mean generated tokens a request, over all passes.
         prompt_tokens: Mean tokens that were read a request, over all passes.
+        shared_by: How many compositions the parameters serve.
         parameters: Learnt for the composition.
         updates: Steps of the training that learnt them.
         examples: That were seen in it, an example once an epoch.
@@ -35,6 +36,7 @@ class Costs(BaseModel):
     updates: int = 0
     examples: int = 0
     prompt_tokens: float = 0.0
+    shared_by: int = 1
 
     @property
     def mebibytes(self) -> float:
@@ -90,6 +92,7 @@ def write_cell(
     *,
     updates: int = 0,
     seen: int = 0,
+    shared_by: int = 1,
     texts: bool = True,
 ) -> None:
     """Score answers and write the cell and its predictions.
@@ -105,6 +108,7 @@ def write_cell(
         rouge_tokenizer: `unicode`, or `paper`'s, which drops accented letters.
         updates: Steps of the training for the composition.
         seen: Examples that were seen in it.
+        shared_by: How many compositions the parameters serve.
         texts: Whether predictions repeat the dialogue and the reference, which the ids name as well.
     """
     scored = score_answers(
@@ -140,6 +144,7 @@ def write_cell(
         updates=updates,
         examples=seen,
         prompt_tokens=sum(answer.prompt_tokens for answer in answers) / n,
+        shared_by=shared_by,
     )
     cell = Cell(
         **head,
@@ -168,7 +173,13 @@ def read_predictions(path: Path) -> list[dict[str, Any]]:
 
 def cell_stem(composition: str, approach: str, backbone: str, seed: int) -> str:
     """The name of a cell's files, without its ending."""
-    return slug(f"{composition}--{approach}--{Path(backbone).stem}--{seed}")
+    return slug(f"{composition}--{approach}--{backbone_label(backbone)}--{seed}")
+
+
+def backbone_label(name_or_path: str) -> str:
+    """A backbone's name as a part of a file's name: a hub id whole, of a path the last part."""
+    path = Path(name_or_path.removesuffix(".gguf"))
+    return slug(path.name if path.is_absolute() or Path(name_or_path).exists() else str(path))
 
 
 def predictions_file(cell: Path) -> Path:

@@ -1,7 +1,7 @@
 """The grid: every approach on every composition with every backbone and seed, a cell each, resumable."""
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from calora.approaches.registry import Approach, Plan, find_approach
 from calora.backbone import native_dtype
 from calora.bench.case import EVALUATION_SEED, Case, Workplace
-from calora.bench.cells import Cell, cell_stem, read_cell, write_cell
+from calora.bench.cells import Cell, backbone_label, cell_stem, read_cell, write_cell
 from calora.bench.recipe import ApproachRecipe, Recipe, Setting
 from calora.bench.store import Step, StepFailedError, Store
 from calora.console import counting
@@ -138,6 +138,12 @@ class Grid:
         self.progress = Progress()
         self.store.follow = lambda step: self._tell(f"{step.kind} {step.name}")
         self._seconds: dict[str, list[float]] = defaultdict(list)
+        names = Counter(place.name for place in self.places())
+        twice = [name for name, count in names.items() if count > 1]
+        if twice:
+            raise CaloraError(
+                f"two cells would be called {twice[0]}", "give a row another label, or a backbone another name"
+            )
 
     def places(self) -> list[Place]:
         """Every cell of the grid, those of one backbone, seed and composition together."""
@@ -222,7 +228,7 @@ class Grid:
         places = [Place(row, case) for case in cases]
         trials = [self._planned(place, "validation", options)[2] for options in candidates for place in places]
         key = fingerprint([candidates, trials])
-        path = self.run / "choices" / f"{slug(f'{row.label}--{Path(backbone).stem}')}.json"
+        path = self.run / "choices" / f"{slug(row.label)}--{backbone_label(backbone)}.json"
         if path.exists():
             found = read_card(path, Choice)
             if found.key == key:
@@ -274,13 +280,14 @@ class Grid:
             sum(artefact.parameters for artefact in stored),
             updates=sum(int(training.get("steps", 0)) for training in trainings),
             seen=sum(_seen(training) for training in trainings),
+            shared_by=plan.shared_by,
             texts=self.texts,
         )
 
     def _planned(self, place: Place, split: Split, options: Mapping[str, Any]) -> tuple[Plan, dict[str, Any], str]:
         """A plan, what its cell depends on beside the plan's parents, and the key of both."""
         plan: Plan = place.row.approach.plan(place.case, **options)
-        settings = place.case.settings(split) | {
+        settings = place.case.settings(split, *plan.data) | {
             "cell_version": CELL_VERSION,
             "approach": place.row.approach.name,
             "approach_version": place.row.approach.version,
@@ -308,7 +315,7 @@ class Grid:
                 continue
             try:
                 plan: Plan = place.row.approach.plan(place.case, **place.row.recipe.options)
-            except CaloraError:  # it will fail when its turn comes, and be told then
+            except Exception:  # it will fail when its turn comes, and be told then
                 continue
             wanted[place.name] = "cell"
             for parent in plan.parents:
@@ -338,9 +345,12 @@ def rows_of(recipe: Recipe) -> list[Row]:
     Raises:
         CaloraError: An unknown approach or option, or a search that is over the budget.
     """
-    rows = [Row(find_approach(one.name), one, setting) for one in recipe.approaches for setting in one.settings]
+    rows = []
+    for one in recipe.approaches:
+        found = find_approach(one.name)
+        own = one.model_copy(update={"options": found.checked(one.options)})
+        rows += [Row(found, own, setting) for setting in one.settings]
     for row in rows:
-        row.approach.check_options(row.recipe.options)
         if row.setting == "tuned" and recipe.search is not None:
             candidates_of(row, recipe.search.budget)
     return rows

@@ -13,9 +13,9 @@ from calora.bench.recipe import Recipe
 from calora.corpus import Example, make_examples
 from calora.errors import CaloraError
 from calora.judges import Thresholds, ToneClassifier, choose_thresholds, judge_answers, train_tones
-from calora.judges.references import Parts, parts_of
+from calora.judges.references import parts_of
 from calora.storage import fingerprint, read_card, slug, write_text
-from calora.tasks import Composition
+from calora.tasks import Composition, Task
 
 JUDGE_VERSION = 1
 
@@ -42,20 +42,33 @@ def judge_run(run: Path, follow: Callable[[str], None] = lambda _: None) -> list
         The cells that have verdicts now.
 
     Raises:
-        CaloraError: The folder is no run, or a prediction is of a dialogue that its records do not have.
+        CaloraError: The folder is no run, or not one of its cells can be judged; if only some cannot, it is told.
     """
-    tones: dict[Parts, ToneClassifier] = {}
-    judged = []
+    tones: dict[tuple[Task, Task | None], ToneClassifier] = {}
+    judged, refused = [], dict[str, CaloraError]()
     for path, cell, place, composition in judged_cells(run):
         parts = parts_of(composition)
-        if parts.tone is not None and parts not in tones:
-            tones[parts] = train_tones(place.records("train"), parts.primary, parts.language)
-        thresholds = _thresholds(run, place, composition)
-        made_by = {"version": JUDGE_VERSION, "thresholds": thresholds.model_dump()}
-        if cell.provenance.get("judge") != made_by:
-            follow(f"{cell.title} on {composition}")
-            cell = _judge(path, cell, place, composition, thresholds, tones.get(parts), made_by)
-        judged.append(cell)
+        try:
+            thresholds = _thresholds(run, place, composition)
+            made_by = {
+                "version": JUDGE_VERSION,
+                "thresholds": thresholds.model_dump(),
+                "tones": place.data_key("train") if parts.tone else None,
+            }
+            if cell.provenance.get("judge") != made_by:
+                follow(f"{cell.title} on {composition}")
+                learnt = (parts.primary, parts.language)
+                if parts.tone is not None and learnt not in tones:
+                    tones[learnt] = train_tones(place.records("train"), *learnt)
+                cell = _judge(path, cell, place, composition, thresholds, tones.get(learnt), made_by)
+        except CaloraError as error:
+            refused[str(composition)] = error
+        else:
+            judged.append(cell)
+    for name, reason in refused.items():
+        follow(f"not judged: {name}: {reason}")
+    if refused and not judged:
+        raise next(iter(refused.values()))
     return judged
 
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 ADAPTER_VERSION = 1
 CALIBRATION_VERSION = 1
 TEACHER_VERSION = 1
+# Keys of this many tokens do not name it: they are older than the setting.
+PLAIN_MAX_TOKENS = 96
 TAUGHT: tuple[Split, ...] = ("train", "validation")
 Taught = dict[Split, list[Example]]
 
@@ -51,6 +53,9 @@ def expert_step(
 ) -> Step[Adapter]:
     """A LoRA trained on the case's own examples: a joint expert where the composition has several tasks.
 
+    A joint expert keeps the epoch with the best validation retrieval, as calibrations do; an adapter of one task that
+    with the lowest validation loss.
+
     Args:
         case: Gives the data and the prompt.
         training: Its settings; the seed is the case's.
@@ -59,14 +64,22 @@ def expert_step(
         merge: Of the tasks' adapters, to begin with; a fresh LoRA if None.
     """
     training = training.model_copy(update={"seed": case.seed})
+    joint = len(case.composition.tasks) > 1
 
     def make(target: Path, work: Path, parents: list[Made[Any]]) -> None:
         from calora.training.adapter import train_adapter
 
-        train, validation = case.training_examples("train"), case.training_examples("validation")
-        start = None if merge is None else merge([made.value for made in parents])
         adapter = train_adapter(
-            case.backbone, case.composition, train, validation, training, work, rank=rank, alpha=alpha, start=start
+            case.backbone,
+            case.composition,
+            case.training_examples("train"),
+            case.training_examples("validation"),
+            training,
+            work,
+            rank=rank,
+            alpha=alpha,
+            start=None if merge is None else merge([made.value for made in parents]),
+            judge=partial(validation_retrieval, case) if joint else None,
         )
         write_adapter(adapter, target)
 
@@ -76,9 +89,10 @@ def expert_step(
         "rank": rank,
         "alpha": alpha,
         "merge": None if merge is None else merge.model_dump(mode="json"),
+        **({"epoch": "by retrieval", "max_tokens": case.recipe.max_tokens} if joint else {}),
     }
     adapters = () if merge is None else adapter_steps(case)
-    kind = "adapter" if len(case.composition.tasks) == 1 else "joint-expert"
+    kind = "joint-expert" if joint else "adapter"
     return Step(kind, f"{case.composition} seed {case.seed}", settings, make, read_adapter, adapters)
 
 
@@ -154,6 +168,7 @@ def calibration_step(
         "shared": shared,
         "sites": sites,
         "taught": teacher is not None,
+        **({"max_tokens": case.recipe.max_tokens} if case.recipe.max_tokens != PLAIN_MAX_TOKENS else {}),
     }
     name = f"{case.composition} {kind} seed {case.seed}"
     return Step("calibration", name, settings, make, read_calibration, needed)
@@ -206,7 +221,8 @@ def validation_retrieval(case: Case, given: Sequence[Example] | None = None) -> 
         case: Gives the examples and the prompt.
         given: Other examples to answer.
     """
-    examples = given or case.evaluation_examples("validation")
+    own = [example for example in case.evaluation_examples("validation") if example.domain != case.without]
+    examples = given or own
     answers = answer_all(
         case.backbone,
         [Pass(None, case.backbone.prompt(case.composition))],

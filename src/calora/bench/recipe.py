@@ -67,7 +67,7 @@ class SearchRecipe(_Part):
         compositions: On which they are tried; what is best in the mean is fixed for all compositions.
     """
 
-    budget: int = Field(4, ge=1)
+    budget: int = Field(default=4, ge=1)
     compositions: tuple[str, ...]
 
 
@@ -84,9 +84,9 @@ class DataRecipe(_Part):
     """
 
     records: Path | None = None
-    train: int | None = None
-    validation: int | None = None
-    test: int | None = None
+    train: int | None = Field(default=None, ge=1)
+    validation: int | None = Field(default=None, ge=1)
+    test: int | None = Field(default=None, ge=1)
     outside: dict[str, Path] = {}
 
 
@@ -115,7 +115,7 @@ class Recipe(_Part):
     search: SearchRecipe | None = None
     data: DataRecipe = DataRecipe()
     tasks: dict[str, TaskRecipe] = {}
-    max_tokens: int = 96
+    max_tokens: int = Field(default=96, ge=1)
 
     @model_validator(mode="before")
     @classmethod
@@ -170,6 +170,11 @@ def read_recipe(path: str | Path) -> Recipe:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
         raise CaloraError(f"recipe {path}: {where}: {first['msg']}", "see the examples in recipes/") from error
-    for composition in {*recipe.compositions, *(name for a in recipe.approaches for name in a.compositions or ())}:
+    searched = recipe.search.compositions if recipe.search else ()
+    for composition in {*recipe.compositions, *searched, *(c for a in recipe.approaches for c in a.compositions or ())}:
         recipe.parse(composition)
+    for task, pairs in recipe.data.outside.items():
+        recipe.parse(task)
+        if not pairs.is_file():
+            raise CaloraError(f"recipe {path}: data.outside.{task}: {pairs} is no file", "give a file of pairs")
     return recipe

@@ -9,6 +9,9 @@ import typer
 from calora.cli import bench, calibrate, compare, demo, evaluate, judge, merge, report, run, sizes, train
 from calora.errors import CaloraError
 
+# The packages of the extra `all`; what else a command misses is in `bench`.
+_ALL = frozenset("accelerate gguf jinja2 lingua matplotlib peft rouge_score sacrebleu torch transformers".split())
+
 app = typer.Typer(
     name="calora",
     help="Two tasks, one pass: calibrated merges of LoRA adapters for small language models.",
@@ -34,7 +37,8 @@ def main() -> None:
         sys.exit(2)
     except ModuleNotFoundError as error:
         console.print(f"[bold red]error:[/] this command needs the package {error.name}")
-        console.print("[bold]hint:[/] " + _plain('pip install "calora[all]"'))
+        extra = "all" if error.name in _ALL else "bench"
+        console.print("[bold]hint:[/] " + _plain(f'pip install "calora[{extra}]"'))
         sys.exit(2)
     except KeyboardInterrupt:
         console.print("stopped; start the same command again to go on")

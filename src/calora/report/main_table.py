@@ -56,7 +56,7 @@ class MainRow:
         compositions: How many it has.
         against: None for the reference and for controls, and where nothing is shared with the reference.
         passes: Fewest and most runs of the model a request.
-        parameters: Learnt for a composition.
+        parameters: Learnt for a composition; its share of what several compositions use.
         updates: Steps of the training that learnt them.
         examples: Seen in it.
     """
@@ -172,9 +172,9 @@ def _row(results: Results, label: str, measure: Measure, against: Against | None
         compositions=len(means),
         against=against,
         passes=(min(cost.passes for cost in costs), max(cost.passes for cost in costs)),
-        parameters=_mean([cost.parameters for cost in costs]),
-        updates=_mean([cost.updates for cost in costs]),
-        examples=_mean([cost.examples for cost in costs]),
+        parameters=_mean([cost.parameters / cost.shared_by for cost in costs]),
+        updates=_mean([cost.updates / cost.shared_by for cost in costs]),
+        examples=_mean([cost.examples / cost.shared_by for cost in costs]),
     )
 
 

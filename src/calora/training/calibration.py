@@ -55,7 +55,7 @@ def train_calibration(
         check_calibration(merged, Calibration(card, start.tensors))
     device = backbone.model.device
     parameters = {
-        name: nn.Parameter(torch.from_numpy(value).to(device))
+        name: nn.Parameter(torch.tensor(value, device=device))  # a copy: the start is not to be changed
         for name, value in (fresh_tensors(card, merged, settings.seed) if start is None else start.tensors).items()
     }
     learner = Learner(backbone, parameters)

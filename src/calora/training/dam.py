@@ -1,13 +1,15 @@
 """Differentiable Adaptive Merging: a factor for every input column of every adapter, learnt to imitate the adapters."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from pydantic import BaseModel, ConfigDict
 from torch import nn
 
 from calora.adapter import Adapter
@@ -21,7 +23,33 @@ from calora.training.settings import TrainingSettings
 
 TEMPERATURE, SIMILARITY = 2.0, 0.01
 _ROWS = 64
-Columns = dict[str, Array]
+
+
+class DamCard(BaseModel):
+    """What stands beside DAM's columns."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    composition: str
+    training: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What DAM learnt.
+
+    Args:
+        card: For which composition, and how.
+        tensors: `MODULE.i` to c_i [in].
+    """
+
+    card: DamCard
+    tensors: Mapping[str, Array]
+
+    @property
+    def parameters(self) -> int:
+        """The number of learnt values."""
+        return sum(tensor.size for tensor in self.tensors.values())
 
 
 class _DamLearner(PartedLearner):
@@ -76,6 +104,7 @@ def train_dam(
     validation_parts: Sequence[EncodedExamples],
     settings: TrainingSettings,
     work: Path,
+    composition: str,
 ) -> Columns:
     """Learn DAM's columns (Gauthier-Caron et al., 2024, https://arxiv.org/abs/2410.08371), each 1/N to begin with.
 
@@ -93,9 +122,7 @@ def train_dam(
         validation_parts: Likewise; the epoch with the lowest loss is kept.
         settings: Learning rate (the work's is 1e-3), epochs and the like.
         work: Folder for checkpoints.
-
-    Returns:
-        `MODULE.i` to c_i [in].
+        composition: For the card.
     """
     device, dtype = backbone.model.device, backbone.model.dtype
     count = len(adapters)
@@ -124,15 +151,18 @@ def train_dam(
         return merged
 
     with hooked(backbone, {module: update(module) for module in backbone.targets}):
-        train(learner, MixedExamples(train_parts), MixedExamples(validation_parts), settings, work, "DAM merge")
-    return {name: value.cpu().numpy().astype(np.float32) for name, value in learner.values().items()}
+        summary = train(
+            learner, MixedExamples(train_parts), MixedExamples(validation_parts), settings, work, "DAM merge"
+        )
+    tensors = {name: value.cpu().numpy().astype(np.float32) for name, value in learner.values().items()}
+    return Columns(DamCard(composition=composition, training=summary), tensors)
 
 
 def dam_update(backbone: Backbone, adapters: Sequence[Adapter], columns: Columns) -> DenseUpdate:
     """The merge that DAM's columns make, as one update: W0 diag(sum_i c_i - 1) + sum_i B_i A_i diag(c_i)."""
     modules = {}
     for module in backbone.targets:
-        own = [columns[f"{module}.{index}"] for index in range(len(adapters))]
+        own = [columns.tensors[f"{module}.{index}"] for index in range(len(adapters))]
         change = _weight(backbone, module).float().cpu().numpy() * (np.sum(own, axis=0) - 1)
         for column, adapter in zip(own, adapters, strict=True):
             change += adapter.modules[module].update() * column
