@@ -1,6 +1,4 @@
-import copy
 import re
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +11,7 @@ from calora.backbone import Backbone
 from calora.errors import CaloraError
 from calora.merging import Merge, linear_factors, linear_product
 from tests.conftest import assert_same_updates, random_adapter
+from tests.merging.helpers import peft_weighted
 
 SHAPES = {"layers.0.q_proj": (6, 5), "layers.0.up_proj": (8, 5)}
 strengths = st.floats(-2, 2, width=32)
@@ -146,35 +145,10 @@ def test_a_merge_in_words_is_the_merge_itself() -> None:
     assert str(Merge()) == "factors"
 
 
-def peft_merged(backbone: Backbone, adapters: Sequence[Adapter], weights: Sequence[float], method: str) -> Adapter:
-    """What PEFT's add_weighted_adapter makes of the adapters, its scale folded in."""
-    import torch
-    from peft import LoraConfig, get_peft_model
-
-    names = [f"adapter{index}" for index in range(len(adapters))]
-    rank = adapters[0].rank
-    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=list(backbone.targets))
-    model: Any = get_peft_model(copy.deepcopy(backbone.model), config, adapter_name=names[0])
-    for name in names[1:]:
-        model.add_adapter(name, config)
-    for name, adapter in zip(names, adapters, strict=True):
-        for module, pair in adapter.modules.items():
-            layer = model.base_model.model.get_submodule(module)
-            layer.lora_A[name].weight.data = torch.from_numpy(pair.a)
-            layer.lora_B[name].weight.data = torch.from_numpy(pair.b) / 2  # alpha / r is 2
-    model.add_weighted_adapter(names, list(weights), "merged", combination_type=method)
-    modules = {}
-    for module in backbone.targets:
-        layer = model.base_model.model.get_submodule(module)
-        a, b = (half["merged"].weight.detach().numpy() for half in (layer.lora_A, layer.lora_B))
-        modules[module] = Factors(a, layer.scaling["merged"] * b)
-    return Adapter(modules)
-
-
 @pytest.mark.parametrize("weights", [(1.0, 1.0), (0.5, 0.5), (0.25, 1.5)])
 def test_pefts_cat_is_our_product(llama: Backbone, weights: tuple[float, float]) -> None:
     adapters = [random_adapter(llama, seed) for seed in (1, 2)]
-    assert_same_updates(linear_product(adapters, weights), peft_merged(llama, adapters, weights, "cat"))
+    assert_same_updates(linear_product(adapters, weights), peft_weighted(llama, adapters, weights, "cat"))
 
 
 def test_pefts_linear_takes_the_square_roots_of_our_factors_strengths(llama: Backbone) -> None:
@@ -183,7 +157,7 @@ def test_pefts_linear_takes_the_square_roots_of_our_factors_strengths(llama: Bac
     for weights in ((0.5, 0.5), (0.3, 1.2)):
         roots = [weight**0.5 for weight in weights]
         # It puts the whole alpha / r under each root, and gives the merge a scale of 1.
-        assert_same_updates(linear_factors(adapters, roots), peft_merged(llama, adapters, weights, "linear"))
-    twice = peft_merged(llama, adapters, (0.5, 0.5), "linear")
+        assert_same_updates(linear_factors(adapters, roots), peft_weighted(llama, adapters, weights, "linear"))
+    twice = peft_weighted(llama, adapters, (0.5, 0.5), "linear")
     for module, pair in linear_factors(adapters).modules.items():
         np.testing.assert_allclose(2 * pair.update(), twice.modules[module].update(), atol=1e-5)

@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
-from calora.approaches.registry import Approach, Plan, find_approach
+from calora.approaches.registry import Plan
 from calora.backbone import native_dtype
 from calora.bench.case import EVALUATION_SEED, Case, Workplace
-from calora.bench.cells import Cell, backbone_label, cell_stem, read_cell, write_cell
-from calora.bench.recipe import ApproachRecipe, Recipe, Setting
+from calora.bench.cells import Cell, backbone_label, read_cell, write_cell
+from calora.bench.recipe import ApproachRecipe, Recipe
+from calora.bench.rows import Choice, Place, Row, Trial, candidates_of, rows_of
 from calora.bench.store import Step, StepFailedError, Store
 from calora.console import counting
 from calora.corpus import Split
@@ -22,75 +21,6 @@ from calora.generation import Answer, answer_all
 from calora.storage import fingerprint, read_card, slug, write_text
 
 CELL_VERSION = 1
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row of the results: an approach under a label with one setting.
-
-    Args:
-        approach: What is registered.
-        recipe: As the recipe has it.
-        setting: `paper` or `tuned`.
-    """
-
-    approach: Approach
-    recipe: ApproachRecipe
-    setting: Setting
-
-    @property
-    def label(self) -> str:
-        """The label, with the setting where it is not the paper's."""
-        label = self.recipe.label or self.recipe.name
-        return f"{label} (tuned)" if self.setting == "tuned" else label
-
-    @property
-    def title(self) -> str:
-        """For tables."""
-        title = self.recipe.title or self.recipe.label or self.approach.title
-        return f"{title}, tuned" if self.setting == "tuned" else title
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a cell stands in the grid."""
-
-    row: Row
-    case: Case
-
-    @property
-    def name(self) -> str:
-        """The name of its files."""
-        case = self.case
-        return cell_stem(str(case.composition), self.row.label, case.backbone_name, case.seed)
-
-
-class Trial(BaseModel):
-    """A candidate of a search, with its mean validation scores in percent."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    options: dict[str, Any]
-    retrieval: float
-    rouge: float
-
-
-class Choice(BaseModel):
-    """What the search of a tuned row chose.
-
-    Args:
-        approach: Its name.
-        options: The candidate with the highest mean validation retrieval; ROUGE breaks ties.
-        tried: Every candidate.
-        key: Fingerprint of all that it depends on.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    approach: str
-    options: dict[str, Any]
-    tried: list[Trial]
-    key: str
 
 
 @dataclass
@@ -337,47 +267,6 @@ class Grid:
             for seed in recipe.seeds or self.recipe.seeds:
                 for name in recipe.compositions or self.recipe.compositions:
                     yield Case(self.workplace, backbone, self.recipe.parse(name), seed)
-
-
-def rows_of(recipe: Recipe) -> list[Row]:
-    """The rows of a recipe, their options checked before any work is done.
-
-    Raises:
-        CaloraError: An unknown approach or option, or a search that is over the budget.
-    """
-    rows = []
-    for one in recipe.approaches:
-        found = find_approach(one.name)
-        own = one.model_copy(update={"options": found.checked(one.options)})
-        rows += [Row(found, own, setting) for setting in one.settings]
-    for row in rows:
-        if row.setting == "tuned" and recipe.search is not None:
-            candidates_of(row, recipe.search.budget)
-    return rows
-
-
-def candidates_of(row: Row, budget: int) -> list[dict[str, Any]]:
-    """What a tuned row may try: the approach's candidates that agree with what the recipe pins.
-
-    Where none agrees, the pinned options replace those of every candidate.
-
-    Raises:
-        CaloraError: There are none, or more than the budget allows.
-    """
-    pinned = row.recipe.options
-    agreeing = [
-        one for one in row.approach.search if all(one.get(key, value) == value for key, value in pinned.items())
-    ]
-    given = [{**candidate, **pinned} for candidate in agreeing or row.approach.search]
-    distinct = list({fingerprint(options): options for options in given}.values())
-    if not distinct:
-        raise CaloraError(f"approach {row.approach.name} has nothing to search", "leave out its tuned setting")
-    if len(distinct) > budget:
-        raise CaloraError(
-            f"approach {row.approach.name} would try {len(distinct)} candidates, the budget is {budget}",
-            "raise search.budget for all approaches, or pin some of its options",
-        )
-    return distinct
 
 
 def failures(grid: Grid) -> list[tuple[str, str, int]]:

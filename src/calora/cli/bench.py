@@ -14,7 +14,8 @@ from calora.cli import options
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from calora.bench.grid import Place, Progress
+    from calora.bench.grid import Progress
+    from calora.bench.rows import Place
 
 
 def command(
