@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from calora.adapter import adapter_sha256
+from calora.approaches.calibration import training_of
 from calora.approaches.one_pass import one_pass
 from calora.approaches.registry import Plan, approach
 from calora.backbone import Backbone
@@ -44,10 +45,7 @@ def shared(
         epochs: At most; likewise.
         rank: Of the low-rank kind.
     """
-    changes = {"learning_rate": rate, "epochs": epochs, "seed": case.seed}
-    training = case.recipe.calibration.model_copy(
-        update={key: value for key, value in changes.items() if value is not None}
-    )
+    training = training_of(case, rate, epochs).model_copy(update={"seed": case.seed})
     merge = Merge(start=start)
     members = [replace(case, composition=composition) for composition in group_of(case, group)]
     own = adapter_steps(case)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from calora.corpus import Example
 from calora.generation import Answer
 from calora.metrics import RougeTokenizer, score_answers
+from calora.sizes import mebibytes
 from calora.storage import numbered_lines, read_card, slug, write_text
 
 
@@ -41,7 +42,7 @@ class Costs(BaseModel):
     @property
     def mebibytes(self) -> float:
         """Size of the parameters in bfloat16, in MiB."""
-        return self.parameters * 2 / 2**20
+        return mebibytes(self.parameters)
 
 
 class Cell(BaseModel):

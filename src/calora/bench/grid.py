@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from calora.approaches.registry import Plan
@@ -167,8 +168,8 @@ class Grid:
         for options in candidates:
             cells = [self.cell(place, "validation", options) for place in places]
             metrics = [f"masked_{place.case.composition.metric}" for place in places]
-            retrieval = _mean([cell.scores["retrieval"] for cell in cells])
-            rouge = _mean([cell.scores[metric] for cell, metric in zip(cells, metrics, strict=True)])
+            retrieval = fmean([cell.scores["retrieval"] for cell in cells])
+            rouge = fmean([cell.scores[metric] for cell, metric in zip(cells, metrics, strict=True)])
             tried.append(Trial(options=options, retrieval=retrieval, rouge=rouge))
         best = max(tried, key=lambda trial: (trial.retrieval, trial.rouge))
         choice = Choice(approach=row.approach.name, options=best.options, tried=tried, key=key)
@@ -288,10 +289,6 @@ def _trainings(case: Case, values: Sequence[Any]) -> list[dict[str, Any]]:
         if card is not None and name == str(case.composition):
             found.append({"name": name, **card.training})
     return found
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
 
 
 def _seen(training: Mapping[str, Any]) -> int:

@@ -10,7 +10,7 @@ from calora.report.bench_charts import STORAGE_HEIGHT, CostChart, cost_chart, st
 from calora.report.browser import browser_data
 from calora.report.charts import PANEL_HEIGHT, Panel, panels
 from calora.report.main_table import MainTable, main_table
-from calora.report.page import versions
+from calora.report.page import rendered, versions
 from calora.report.results import MEASURE_NAMES, Measure, Results
 from calora.report.table import NOTHING, one_line
 from calora.report.table_forms import MainColumn, main_columns, shown
@@ -51,19 +51,11 @@ def write_bench_page(results: Results, measure: Measure = "retrieval", against: 
     Raises:
         CaloraError: As `main_table`, or a file is damaged, or the page cannot be written.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     views = [_view(results, one, against, asked=one == measure) for one in results.measures]
     first = next(view for view in views if view.measure == measure)
     cells = results.cells()
-    environment = Environment(
-        loader=PackageLoader("calora.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("bench_page.html.j2").render(
+    page = rendered(
+        "bench_page.html.j2",
         name=results.run.resolve().name,
         backbones=sorted({cell.backbone for cell in cells}),
         seeds=sorted({cell.seed for cell in cells}),

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from calora.errors import CaloraError
 from calora.metrics import Difference, bootstrap_interval, holm, paired_difference, smallest_detectable
@@ -172,9 +173,9 @@ def _row(results: Results, label: str, measure: Measure, against: Against | None
         compositions=len(means),
         against=against,
         passes=(min(cost.passes for cost in costs), max(cost.passes for cost in costs)),
-        parameters=_mean([cost.parameters / cost.shared_by for cost in costs]),
-        updates=_mean([cost.updates / cost.shared_by for cost in costs]),
-        examples=_mean([cost.examples / cost.shared_by for cost in costs]),
+        parameters=fmean([cost.parameters / cost.shared_by for cost in costs]),
+        updates=fmean([cost.updates / cost.shared_by for cost in costs]),
+        examples=fmean([cost.examples / cost.shared_by for cost in costs]),
     )
 
 
@@ -198,7 +199,3 @@ def _caption(results: Results, measure: Measure, reference: str | None, rows: Se
     if any(part.compositions < full[name] for row in rows for name, part in row.categories.items()):
         said += " *: over fewer compositions than the column has."
     return said
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)

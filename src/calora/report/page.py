@@ -35,22 +35,14 @@ def write_page(run: Path, settings: dict[str, Any], cells: Sequence[Cell]) -> Pa
     Raises:
         CaloraError: There is nothing to show, a file is damaged, or the page cannot be written.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     rows = composed(cells)
     if not rows:
         raise CaloraError(f"{run} has no results of its composition", "report a run that got as far as its first cell")
     own = [cell for cell in cells if is_own(cell)]
     marks = [_mark(run, cell) for cell in rows]
     timed = [mark for cell, mark in zip(rows, marks, strict=True) if cell.costs.passes and mark.kind != "control"]
-    environment = Environment(
-        loader=PackageLoader("calora.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("page.html.j2").render(
+    page = rendered(
+        "page.html.j2",
         head=rows[0],
         approaches=rows,
         columns=columns(rows),
@@ -125,6 +117,20 @@ def _steps(run: Path) -> list[tuple[str, str]]:
     """Name and duration of each artefact that was made."""
     records = [_json(path) for path in sorted((run / "store" / "records").glob("*.json"))]
     return [(f"{record['kind']} {record['name']}", f"{record['seconds']:.1f} s") for record in records]
+
+
+def rendered(template: str, **values: Any) -> str:
+    """A page from one of this package's templates; every text in it is escaped."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("calora.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(**values)
 
 
 def versions() -> list[tuple[str, str]]:
