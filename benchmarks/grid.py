@@ -33,7 +33,7 @@ def main() -> None:
         for name in recipe.backbones:
             place.backbone(name)
         begin = time.perf_counter()
-        grid = Grid(recipe, run, Store(run / "store"), place=place)
+        grid = Grid(recipe, run, Store(run / "store"), place=place, timed=False)
         cells = grid.go()
         whole = time.perf_counter() - begin
         assert not grid.progress.failed, grid.progress.failed

@@ -54,11 +54,12 @@ def run(arguments: list[str], folder: Path, kill: str | None = None, wait: float
 
 
 def cells(folder: Path) -> dict[str, Any]:
-    """Every cell of a run, times aside, with its predictions."""
+    """Every cell of a run, times and memory aside, with its predictions."""
     found = {}
     for file in sorted((folder / "cells").glob("*.json")):
         cell = json.loads(file.read_text())
-        del cell["costs"]["seconds"]
+        for measured in ("seconds", "times_bare", "peak_mebibytes"):
+            del cell["costs"][measured]
         predictions = (folder / "predictions" / f"{file.stem}.jsonl").read_text()
         found[file.stem] = cell, predictions
     return found

@@ -65,13 +65,14 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def results(run: Path) -> dict[str, Any]:
-    """Every file of a run's results, times aside."""
+    """Every file of a run's results, times and memory aside."""
     found: dict[str, Any] = {}
     for path in sorted(run.rglob("*.json*")):
         text = path.read_text(encoding="utf-8")
         if path.parent.name == "cells":
             cell = json.loads(text)
-            del cell["costs"]["seconds"]
+            for measured in ("seconds", "times_bare", "peak_mebibytes"):
+                del cell["costs"][measured]
             text = json.dumps(cell)
         found[str(path.relative_to(run))] = text
     return found
@@ -92,6 +93,8 @@ def test_each_artefact_is_trained_once_and_what_is_there_is_not_made_again(
     assert by_label["multi-step"].costs.passes == 2
     assert by_label["calibration"].costs.updates == by_label["joint-expert"].costs.updates == 1
     assert by_label["calibration"].costs.examples == 8
+    measured = {label for label, cell in by_label.items() if cell.costs.times_bare and cell.costs.peak_mebibytes}
+    assert measured == {label for label, cell in by_label.items() if cell.costs.passes}
     assert by_label["linear"].options == {"start": "product"}
     assert by_label["linear (tuned)"].options.keys() == {"start", "strength"}
 

@@ -10,7 +10,19 @@ from calora.report.main_table import MainRow
 def row(title: str, mean: float, passes: int = 1, parameters: float = 0, compositions: int = 3) -> MainRow:
     overall = Estimate(mean, mean - 1, mean + 1)
     return MainRow(
-        title, title, title == "control", {}, overall, compositions, None, (passes, passes), parameters, 0, 0
+        title,
+        title,
+        title == "control",
+        {},
+        overall,
+        compositions,
+        None,
+        (passes, passes),
+        parameters,
+        0,
+        0,
+        None,
+        None,
     )
 
 

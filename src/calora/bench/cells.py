@@ -23,6 +23,9 @@ class Costs(BaseModel):
         tokens: Mean generated tokens a request, over all passes.
         prompt_tokens: Mean tokens that were read a request, over all passes.
         shared_by: How many compositions the parameters serve.
+        times_bare: Time of a request when each pass generates just so many tokens, as a multiple of one such pass of
+            the bare backbone, taken in turn with it; None where it was not measured.
+        peak_mebibytes: The most memory that the process had while it answered, backbone included; None likewise.
         parameters: Learnt for the composition.
         updates: Steps of the training that learnt them.
         examples: That were seen in it, an example once an epoch.
@@ -38,6 +41,8 @@ class Costs(BaseModel):
     examples: int = 0
     prompt_tokens: float = 0.0
     shared_by: int = 1
+    times_bare: float | None = None
+    peak_mebibytes: float | None = None
 
     @property
     def mebibytes(self) -> float:
@@ -94,6 +99,8 @@ def write_cell(
     updates: int = 0,
     seen: int = 0,
     shared_by: int = 1,
+    times_bare: float | None = None,
+    peak_mebibytes: float | None = None,
     texts: bool = True,
 ) -> None:
     """Score answers and write the cell and its predictions.
@@ -110,6 +117,8 @@ def write_cell(
         updates: Steps of the training for the composition.
         seen: Examples that were seen in it.
         shared_by: How many compositions the parameters serve.
+        times_bare: Time at equal tokens, see `Costs`.
+        peak_mebibytes: Of the process, see `Costs`.
         texts: Whether predictions repeat the dialogue and the reference, which the ids name as well.
     """
     scored = score_answers(
@@ -146,6 +155,8 @@ def write_cell(
         examples=seen,
         prompt_tokens=sum(answer.prompt_tokens for answer in answers) / n,
         shared_by=shared_by,
+        times_bare=times_bare,
+        peak_mebibytes=peak_mebibytes,
     )
     cell = Cell(
         **head,

@@ -122,7 +122,7 @@ def run_demo(
     Raises:
         CaloraError: Something that the user can mend.
     """
-    grid = Grid(recipe, run, Store(run / "store"), follow, texts=True)
+    grid = Grid(recipe, run, Store(run / "store"), follow, texts=True, timed=False)
     cells = grid.go()
     for _, error in grid.progress.failed:
         raise error.reason if isinstance(error, StepFailedError) else error

@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from calora.approaches.one_pass import one_pass
 from calora.approaches.registry import Plan
 from calora.backbone import native_dtype
 from calora.bench.case import EVALUATION_SEED, Case, Workplace
@@ -15,13 +16,15 @@ from calora.bench.cells import Cell, backbone_label, read_cell, write_cell
 from calora.bench.recipe import ApproachRecipe, Recipe
 from calora.bench.rows import Choice, Place, Row, Trial, candidates_of, rows_of
 from calora.bench.store import Step, StepFailedError, Store
+from calora.bench.timing import peak_memory, time_passes
 from calora.console import counting
 from calora.corpus import Split
 from calora.errors import CaloraError
-from calora.generation import Answer, answer_all
+from calora.generation import Answer, Pass, answer_all
 from calora.storage import fingerprint, read_card, slug, write_text
 
 CELL_VERSION = 1
+_TIMED_TEXTS, _TIMED_TOKENS, _TIMED_ROUNDS = 8, 24, 2
 
 
 @dataclass
@@ -54,6 +57,7 @@ class Grid:
         follow: Told of the progress, often.
         place: Records and backbones.
         texts: Whether predictions repeat the dialogue and the reference.
+        timed: Whether every approach is timed against the bare backbone, at equal tokens.
     """
 
     recipe: Recipe
@@ -62,6 +66,7 @@ class Grid:
     follow: Callable[[Progress], None] = lambda _: None
     place: Workplace | None = None
     texts: bool = False
+    timed: bool = True
 
     def __post_init__(self) -> None:
         self.workplace = self.place or Workplace(self.recipe)
@@ -181,11 +186,15 @@ class Grid:
     ) -> None:
         case = place.case
         examples = case.evaluation_examples(split)
+        peak = times_bare = None
         if plan.given is None:
             passes = plan.passes(case.backbone, values)
             texts = [example.text for example in examples] if plan.texts is None else plan.texts(examples)
-            with counting(place.row.title, len(texts) * len(passes)) as advance:
+            with counting(place.row.title, len(texts) * len(passes)) as advance, peak_memory() as highest:
                 answers = answer_all(case.backbone, passes, texts, max_tokens=self.recipe.max_tokens, follow=advance)
+                peak = highest()
+            if self.timed and split == "test":
+                times_bare = _times_bare(case, passes, texts)
         else:
             passes, answers = (), [Answer(text, 0, False, 0.0) for text in plan.given(examples)]
         stored = plan.stored(values)
@@ -212,6 +221,8 @@ class Grid:
             updates=sum(int(training.get("steps", 0)) for training in trainings),
             seen=sum(_seen(training) for training in trainings),
             shared_by=plan.shared_by,
+            times_bare=times_bare,
+            peak_mebibytes=peak,
             texts=self.texts,
         )
 
@@ -278,6 +289,18 @@ def failures(grid: Grid) -> list[tuple[str, str, int]]:
         reason = error.reason if isinstance(error, StepFailedError) else error
         counts[(what, str(reason) or repr(reason))] += 1
     return [(what, why, count) for (what, why), count in counts.items()]
+
+
+def _times_bare(case: Case, passes: Sequence[Pass], texts: Sequence[str]) -> float:
+    """Time of an approach's passes as a multiple of one pass of the bare backbone, at equal tokens and in turn."""
+    return time_passes(
+        case.backbone,
+        passes,
+        one_pass(case.backbone, case.composition, None),
+        texts[:_TIMED_TEXTS],
+        tokens=_TIMED_TOKENS,
+        rounds=_TIMED_ROUNDS,
+    ).ratio
 
 
 def _trainings(case: Case, values: Sequence[Any]) -> list[dict[str, Any]]:

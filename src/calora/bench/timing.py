@@ -1,8 +1,11 @@
-"""The time of one pass against several, at equal generated tokens, in turn and side by side."""
+"""Time at equal generated tokens, two ways to answer in turn and side by side, and the peak of memory."""
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
+import torch
 from pydantic import BaseModel, ConfigDict
 
 from calora.backbone import Backbone
@@ -60,3 +63,28 @@ def time_passes(
             seconds.append(sum(answer.seconds for answer in answers))
         follow(1)
     return Timing(tokens=tokens, texts=len(texts), one=measured[0], several=measured[1])
+
+
+@contextmanager
+def peak_memory() -> Iterator[Callable[[], float | None]]:
+    """Watch how much memory is in use at the most.
+
+    Yields:
+        What gives the highest resident memory of the process since, or with a GPU the highest that torch held there,
+        in MiB; None where the system does not tell (it is Linux that does).
+    """
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        yield lambda: torch.cuda.max_memory_allocated() / 2**20
+        return
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # the peak becomes what is in use now
+    except OSError:
+        yield lambda: None
+        return
+    yield _highest_resident
+
+
+def _highest_resident() -> float | None:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")), None)

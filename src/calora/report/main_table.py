@@ -60,6 +60,8 @@ class MainRow:
         parameters: Learnt for a composition; its share of what several compositions use.
         updates: Steps of the training that learnt them.
         examples: Seen in it.
+        times_bare: Time at equal tokens, as a multiple of one pass of the bare backbone; None if no cell has it.
+        peak_mebibytes: Of the process while answering, the most of any cell; None if no cell has it.
     """
 
     label: str
@@ -73,6 +75,8 @@ class MainRow:
     parameters: float
     updates: float
     examples: float
+    times_bare: float | None
+    peak_mebibytes: float | None
 
     @property
     def mebibytes(self) -> float:
@@ -164,6 +168,7 @@ def _row(results: Results, label: str, measure: Measure, against: Against | None
         name: [means[member] for member in members if member in means] for name, members in results.categories.items()
     }
     costs = [cell.costs for cell in results.cells(label)]
+    times = [cost.times_bare for cost in costs if cost.times_bare is not None]
     return MainRow(
         label=label,
         title=results.titles[label],
@@ -176,6 +181,8 @@ def _row(results: Results, label: str, measure: Measure, against: Against | None
         parameters=fmean([cost.parameters / cost.shared_by for cost in costs]),
         updates=fmean([cost.updates / cost.shared_by for cost in costs]),
         examples=fmean([cost.examples / cost.shared_by for cost in costs]),
+        times_bare=fmean(times) if times else None,
+        peak_mebibytes=max((cost.peak_mebibytes for cost in costs if cost.peak_mebibytes is not None), default=None),
     )
 
 

@@ -195,6 +195,18 @@ def _costs() -> list[MainColumn]:
             {"passes_fewest": lambda row: row.passes[0], "passes_most": lambda row: row.passes[1]},
         ),
         _cost(
+            "times a\nbare pass",
+            "time of a request at equal generated tokens a pass, against one pass of the bare backbone in turn with it",
+            lambda row: NOTHING if row.times_bare is None else f"{row.times_bare:.2f}",
+            {"times_bare": lambda row: None if row.times_bare is None else round(row.times_bare, 3)},
+        ),
+        _cost(
+            "peak MiB",
+            "memory of the whole process while it answered, with the backbone and whatever adapters were loaded",
+            lambda row: NOTHING if row.peak_mebibytes is None else f"{row.peak_mebibytes:,.0f}",
+            {"peak_mib": lambda row: None if row.peak_mebibytes is None else round(row.peak_mebibytes, 1)},
+        ),
+        _cost(
             "parameters",
             "learnt for a composition",
             lambda row: f"{row.parameters:,.0f}",
