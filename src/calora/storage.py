@@ -61,25 +61,37 @@ def _replace_folder(new: Path, path: Path) -> None:
     shutil.rmtree(old.parent, ignore_errors=True)
 
 
+@contextmanager
+def writing_file(path: Path) -> Iterator[Path]:
+    """Give a temporary file that becomes `path` when the block ends well, and is removed when it does not.
+
+    Raises:
+        CaloraError: The disk is full, or the place may not be written.
+    """
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        temporary.chmod(0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise _os_problem(error, path) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all.
 
     Raises:
         CaloraError: The disk is full, or the place may not be written.
     """
-    temporary: str | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise _os_problem(error, path) from error
-    finally:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
+    with writing_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _os_problem(error: OSError, path: Path) -> CaloraError:

@@ -1,0 +1,149 @@
+"""What an exporter knows of a backbone: its architecture, and the name and shape of each module as GGUF has them."""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from calora.adapter import Adapter
+from calora.embedded import EMBEDDED, embedded_gguf
+from calora.errors import CaloraError
+from calora.sizes import architecture_from_config
+
+_GGUF_NAMES = {"gemma3_text": "gemma3", "gemma3": "gemma3", "mistral": "llama"}
+_PARTS = {"attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj"}
+_PARTS |= {"attn_output": "self_attn.o_proj"}
+_PARTS |= {"ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj"}
+_KINDS = {name.rpartition(".")[2]: (part, name) for part, name in _PARTS.items()}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A backbone without its weights.
+
+    Args:
+        path: A GGUF file, or a Hugging Face folder.
+        architecture: As GGUF names it, such as `llama` or `gemma3`.
+        layers: The number of decoder layers.
+        heads: Attention heads for queries.
+        kv_heads: Attention heads for keys and values.
+        shapes: Module, as transformers names it, to (out, in).
+    """
+
+    path: Path
+    architecture: str
+    layers: int
+    heads: int
+    kv_heads: int
+    shapes: dict[str, tuple[int, int]]
+
+    @cached_property
+    def gguf_names(self) -> dict[str, str]:
+        """Module, as transformers names it, to the name of its weight in a GGUF file."""
+        names = {}
+        for module in self.shapes:
+            layer, _, part = module.removeprefix("model.layers.").partition(".")
+            names[module] = f"blk.{layer}.{_KINDS[part.rpartition('.')[2]][0]}.weight"
+        return names
+
+    def check(self, adapter: Adapter) -> None:
+        """Refuse an adapter whose modules or shapes are not this backbone's.
+
+        Raises:
+            CaloraError: Names the first module that does not fit.
+        """
+        name = adapter.card.name if adapter.card else "the adapter"
+        for module, factors in adapter.modules.items():
+            expected = self.shapes.get(module)
+            if factors.shape != expected:
+                raise CaloraError(
+                    f"{name}: {module} is {factors.shape}, in {self.path} it is {expected or 'not there'}",
+                    "use the backbone the adapter was trained on",
+                )
+
+
+def read_layout(name_or_path: str | Path) -> Layout:
+    """Read the layout of an embedded backbone, a GGUF file or a Hugging Face folder; no weight is read.
+
+    Raises:
+        CaloraError: It is missing or damaged, or of an architecture whose modules calora does not know.
+    """
+    if str(name_or_path) in EMBEDDED:
+        return _from_gguf(embedded_gguf(str(name_or_path)))
+    path = Path(name_or_path)
+    return _from_gguf(path) if path.suffix == ".gguf" else _from_folder(path)
+
+
+def open_gguf(path: Path) -> Any:
+    """A reader of a GGUF file, its tensors mapped and not read.
+
+    Raises:
+        CaloraError: It is missing, truncated or damaged.
+    """
+    from gguf import GGUFReader
+
+    try:
+        return GGUFReader(path)
+    except FileNotFoundError as error:
+        raise CaloraError(f"{path} is missing", "expected a GGUF file") from error
+    except (OSError, ValueError, IndexError, KeyError) as error:
+        raise CaloraError(f"{path} is not a whole GGUF file: {error}", "copy or make the file again") from error
+
+
+def field(reader: Any, key: str, path: Path) -> Any:
+    """The value of a GGUF key.
+
+    Raises:
+        CaloraError: The file does not have it.
+    """
+    found = reader.get_field(key)
+    if found is None:
+        raise CaloraError(f"{path}: {key} is missing", "expected the GGUF file of a language model")
+    return found.contents()
+
+
+def _from_gguf(path: Path) -> Layout:
+    reader = open_gguf(path)
+    architecture = str(field(reader, "general.architecture", path))
+    if field(reader, "general.type", path) != "model" if reader.get_field("general.type") else False:
+        raise CaloraError(f"{path} holds no model", "expected the GGUF file of a language model")
+    layers = int(field(reader, f"{architecture}.block_count", path))
+    heads = int(field(reader, f"{architecture}.attention.head_count", path))
+    kv_heads = reader.get_field(f"{architecture}.attention.head_count_kv")
+    tensors = {str(tensor.name): tuple(int(side) for side in tensor.shape) for tensor in reader.tensors}
+    shapes = {}
+    for layer in range(layers):
+        for part, module in _PARTS.items():
+            shape = tensors.get(f"blk.{layer}.{part}.weight")
+            if shape is None or len(shape) != 2:
+                raise CaloraError(
+                    f"{path}: blk.{layer}.{part}.weight is {'missing' if shape is None else shape}",
+                    f"calora adapts {', '.join(_PARTS)} of each layer, one matrix each; {architecture} has other ones",
+                )
+            shapes[f"model.layers.{layer}.{module}"] = (shape[1], shape[0])
+    return Layout(path, architecture, layers, heads, int(kv_heads.contents()) if kv_heads else heads, shapes)
+
+
+def _from_folder(folder: Path) -> Layout:
+    file = folder / "config.json"
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CaloraError(
+            f"{file} is missing", "expected a GGUF file, a Hugging Face folder, or an embedded backbone's name"
+        ) from error
+    except ValueError as error:
+        raise CaloraError(f"{file} is not JSON: {error}", "copy the backbone again") from error
+    found = architecture_from_config(config, str(folder))
+    text = config.get("text_config", config)
+    heads = int(text["num_attention_heads"])
+    shapes = {
+        f"model.layers.{layer}.{_KINDS[kind][1]}": shape
+        for layer in range(found.layers)
+        for kind, shape in found.shapes.items()
+    }
+    kind = str(config["model_type"])
+    return Layout(
+        folder, _GGUF_NAMES.get(kind, kind), found.layers, heads, int(text.get("num_key_value_heads") or heads), shapes
+    )

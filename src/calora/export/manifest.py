@@ -1,0 +1,131 @@
+"""Export: rank, writing, and the manifest that stands beside what was written."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+import calora
+from calora.adapter import Adapter
+from calora.errors import CaloraError
+from calora.export.layout import read_layout
+from calora.export.ranks import fit_rank
+from calora.export.registry import exporters
+from calora.storage import read_card, sha256_of, write_text
+from calora.tasks import Prompt
+
+
+class Manifest(BaseModel):
+    """What an exported file is, kept beside it as NAME.manifest.json.
+
+    Args:
+        format: Of the exporter.
+        runtimes: Who loads it.
+        name: Of the adapter or composition.
+        prompt: To ask it with.
+        backbone: Its name.
+        backbone_sha256: Its SHA-256.
+        architecture: Of the backbone, as GGUF names it.
+        parents: Name to SHA-256 of the adapters it was merged from.
+        rank: In the file.
+        rank_before: Before padding or truncation.
+        truncation_error: Relative error of all updates in the Frobenius norm; 0 where nothing was cut.
+        dtype: Asked for; a tensor that cannot have it is in float16.
+        sha256: File to SHA-256 of what was written.
+        mebibytes: Of all files together.
+        calora_version: That wrote it.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: str
+    runtimes: str
+    name: str
+    prompt: Prompt | None = None
+    backbone: str
+    backbone_sha256: str
+    architecture: str
+    parents: dict[str, str] = {}
+    rank: int
+    rank_before: int
+    truncation_error: float = 0.0
+    dtype: str
+    sha256: dict[str, str]
+    mebibytes: float
+    calora_version: str
+
+
+def export_adapter(
+    adapter: Adapter,
+    format: str,
+    target: str | Path,
+    backbone: str | Path | None = None,
+    *,
+    dtype: str | None = None,
+    rank: int | None = None,
+) -> Manifest:
+    """Write an adapter in a runtime's format, and its manifest beside it.
+
+    Args:
+        adapter: Of a task, a merge, or a folded composition.
+        format: A key of `exporters()`.
+        target: The file or folder, replaced whole if it is there.
+        backbone: An embedded name, a GGUF file or a Hugging Face folder: the file the runtime will load. The
+            adapter's own if None.
+        dtype: Of the tensors; the format's usual one if None.
+        rank: Zero-padded or truncated to it; the adapter's largest if None.
+
+    Raises:
+        CaloraError: Unknown format or dtype, an adapter that does not fit, or a place that cannot be written.
+    """
+    known = exporters()
+    if format not in known:
+        raise CaloraError(f"unknown format {format!r}", f"formats: {', '.join(known)}")
+    exporter = known[format]
+    dtype = dtype or exporter.dtypes[0]
+    if dtype not in exporter.dtypes:
+        raise CaloraError(f"{format} files have no {dtype}", f"expected {', '.join(exporter.dtypes)}")
+    target = Path(target)
+    if exporter.suffix and target.suffix != exporter.suffix:
+        raise CaloraError(f"{target} does not end in {exporter.suffix}", f"a {format} export is one such file")
+    name = backbone or (adapter.card.backbone if adapter.card else None)
+    if name is None:
+        raise CaloraError("the adapter does not say its backbone", "name it with --backbone")
+    layout = read_layout(name)
+    layout.check(adapter)
+    fitted, error = fit_rank(adapter, rank)
+    exporter.write(fitted, layout, target, dtype)
+    files = sorted(target.iterdir()) if target.is_dir() else [target]
+    card = adapter.card
+    manifest = Manifest(
+        format=format,
+        runtimes=exporter.runtimes,
+        name=card.name if card else target.stem,
+        prompt=card.prompt if card else None,
+        backbone=card.backbone if card else str(Path(name).name),
+        backbone_sha256=card.backbone_sha256 if card else "",
+        architecture=layout.architecture,
+        parents=card.parents if card else {},
+        rank=fitted.rank,
+        rank_before=adapter.rank,
+        truncation_error=error,
+        dtype=dtype,
+        sha256={file.name: sha256_of(file) for file in files},
+        mebibytes=round(sum(file.stat().st_size for file in files) / 2**20, 4),
+        calora_version=calora.__version__,
+    )
+    write_text(manifest_file(target), manifest.model_dump_json(indent=2) + "\n")
+    return manifest
+
+
+def manifest_file(target: Path) -> Path:
+    """Where the manifest of an export lies."""
+    return target.with_name(f"{target.name}.manifest.json")
+
+
+def read_manifest(target: Path) -> Manifest:
+    """Read the manifest of an export.
+
+    Raises:
+        CaloraError: It is missing or damaged.
+    """
+    return read_card(manifest_file(target), Manifest)

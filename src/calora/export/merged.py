@@ -1,0 +1,51 @@
+"""A composition baked into the whole model: for runtimes that load no adapter."""
+
+from pathlib import Path
+
+from calora.adapter import Adapter
+from calora.export.gguf import permuted_update
+from calora.export.layout import Layout
+from calora.export.packed import Packing, rewrite_gguf
+from calora.export.registry import exporter
+from calora.storage import Array, writing_folder
+
+
+@exporter("merged", runtimes="transformers, vLLM, MLX-LM", dtypes=("float16", "float32", "bfloat16"))
+def write_merged(adapter: Adapter, layout: Layout, target: Path, dtype: str) -> None:
+    """Write a Hugging Face folder of the whole model, the update added in float32 and then rounded.
+
+    In bfloat16 half of a typical update is lost in rounding; float16 keeps three bits more of it.
+    """
+    import torch
+
+    from calora.backbone import Backbone
+
+    backbone = Backbone.load(str(layout.path), torch.float32)
+    kind = getattr(torch, dtype)
+    for module, factors in adapter.modules.items():
+        weight = backbone.model.get_submodule(module).weight
+        assert isinstance(weight, torch.Tensor)
+        weight.data += torch.from_numpy(factors.update()).to(weight.device)
+    with writing_folder(target) as temporary:
+        backbone.model.to(kind).save_pretrained(temporary)
+        backbone.tokenizer.save_pretrained(temporary)
+
+
+@exporter(
+    "merged-gguf", runtimes="llama.cpp, Ollama", suffix=".gguf", dtypes=("float16", "float32", "q8_0", "q5_0", "q4_0")
+)
+def write_merged_gguf(adapter: Adapter, layout: Layout, target: Path, dtype: str) -> None:
+    """Write a GGUF file of the whole model: the adapted matrices in `dtype`, all else byte for byte the backbone's.
+
+    gguf has no K-quants, so a Q4_K_M backbone gets its adapted matrices in one of the older types.
+
+    Raises:
+        CaloraError: The backbone is no GGUF file.
+    """
+    by_name = {layout.gguf_names[module]: module for module in adapter.modules}
+
+    def change(name: str, weight: Array) -> Array | None:
+        module = by_name.get(name)
+        return None if module is None else weight + permuted_update(adapter.modules[module], module, layout)
+
+    rewrite_gguf(layout.path, target, change, Packing(dtype))

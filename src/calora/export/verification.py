@@ -1,0 +1,153 @@
+"""Verification: an exported adapter in the runtime that will use it, against our own forward pass.
+
+The reference computes in float32 with the values that stand in the file, and the runtime with the backbone's weights
+unpacked to float32, so that what is compared is the same function. What remains is the order of sums, and in
+llama.cpp the rounding of activations. What storing the values cost is told apart, as the distance between the file's
+values and the original's.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+from rich import box
+from rich.table import Table
+
+from calora.adapter import Adapter
+from calora.errors import CaloraError
+from calora.export.probes import mean_kl, reference_logprobs
+from calora.export.runtimes import Trial, try_in_llama, try_in_mlx, try_in_peft
+
+# The largest difference of a log-probability that the order of sums explains, in float32.
+TOLERANCE = 1e-3
+# A change that is so large is no noise.
+_CLEAR = 10 * TOLERANCE
+# Mean divergence that no greedy answer of a few dozen tokens is likely to show: one changed choice in hundreds.
+STORAGE_LIMIT = 0.01
+
+
+class Check(BaseModel):
+    """One thing that was looked at.
+
+    Args:
+        name: What should hold.
+        held: Whether it did.
+        found: What was seen.
+        expected: What would be right.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    held: bool
+    found: str
+    expected: str
+
+
+class Verification(BaseModel):
+    """What `verify_export` found.
+
+    Args:
+        file: That was verified.
+        runtime: That ran it.
+        checks: In order.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    file: str
+    runtime: str
+    checks: tuple[Check, ...]
+
+    @property
+    def held(self) -> bool:
+        """Whether every check did."""
+        return all(check.held for check in self.checks)
+
+
+def verify_export(file: Path, backbone: str, against: Adapter | None = None) -> Verification:
+    """Load an exported adapter in its runtime and compare.
+
+    Args:
+        file: A LoRA file for llama.cpp, or a folder for PEFT or MLX-LM.
+        backbone: An embedded name, a GGUF file or a Hugging Face folder; llama.cpp needs one of the first two.
+        against: The adapter that was exported; without it, what storing the values cost is not told.
+
+    Raises:
+        CaloraError: The file is damaged, does not fit the backbone, or is of a format that cannot be verified.
+    """
+    trial = _runtime_of(file)(file, backbone)
+    name = trial.backbone.name
+    on = trial.on
+    reference = reference_logprobs(trial.backbone, trial.values, on.ids, on.start)
+    bare = reference_logprobs(trial.backbone, None, on.ids, on.start)
+    count, positions = len(trial.values.modules), len(on.tops)
+    distance, changed = on.distance(reference), on.distance(bare)
+    tolerance = TOLERANCE + trial.rounding * changed
+    agreed = on.agreement(reference, 2 * tolerance)
+    checks = [
+        Check(
+            name="every tensor has its place",
+            held=True,
+            found=f"{count} modules",
+            expected=f"modules among the {len(trial.backbone.targets)} of {name}",
+        ),
+        Check(
+            name="scale 0 is the backbone",
+            held=trial.off == trial.bare,
+            found="the same" if trial.off == trial.bare else "another answer",
+            expected="the same log-probabilities to the last bit",
+        ),
+        Check(
+            name="it changes the logits",
+            held=changed > _CLEAR,
+            found=f"{changed:.3g} at most",
+            expected=f"more than {_CLEAR:g} somewhere",
+        ),
+        Check(
+            name="the logits are the reference's",
+            held=distance <= tolerance,
+            found=f"{distance:.2g} at most",
+            expected=f"at most {tolerance:.2g} in any log-probability",
+        ),
+        Check(
+            name="so are the likeliest tokens",
+            held=agreed == positions,
+            found=f"{agreed} of {positions}",
+            expected="all of them, ties within the tolerance aside",
+        ),
+    ]
+    if against is not None:
+        kl = mean_kl(reference_logprobs(trial.backbone, against, on.ids, on.start), reference)
+        checks.append(
+            Check(
+                name="storing it cost little",
+                held=kl <= STORAGE_LIMIT,
+                found=f"{kl:.2g} nats",
+                expected=f"at most {STORAGE_LIMIT:g} nats a position from the original's distribution",
+            )
+        )
+    return Verification(file=str(file), runtime=trial.runtime, checks=tuple(checks))
+
+
+def verification_table(found: Verification) -> Table:
+    """The checks, for a terminal."""
+    table = Table(title=f"{found.file} in {found.runtime}", box=box.SIMPLE_HEAD, pad_edge=False)
+    for head in ("check", "", "found", "expected"):
+        table.add_column(head, overflow="fold")
+    for check in found.checks:
+        table.add_row(check.name, "[green]yes[/]" if check.held else "[bold red]NO[/]", check.found, check.expected)
+    return table
+
+
+def _runtime_of(file: Path) -> Callable[[Path, str], Trial]:
+    if file.suffix == ".gguf":
+        return try_in_llama
+    if (file / "adapters.safetensors").exists():
+        return try_in_mlx
+    if (file / "adapter_model.safetensors").exists():
+        return try_in_peft
+    raise CaloraError(
+        f"{file} is no exported adapter",
+        "expected a .gguf LoRA file, or a folder with adapter_model.safetensors (PEFT) or adapters.safetensors (MLX)",
+    )

@@ -1,0 +1,18 @@
+"""Compositions on a device: the bundle, the runtime, the gateway and its page."""
+
+from calora.serving.bundle import Bundle, BundleCard, add_composition, check_bundle, open_bundle, write_bundle
+from calora.serving.device import Device, Reply
+from calora.serving.engine import Piece, Sampling
+
+__all__ = [
+    "Bundle",
+    "BundleCard",
+    "Device",
+    "Piece",
+    "Reply",
+    "Sampling",
+    "add_composition",
+    "check_bundle",
+    "open_bundle",
+    "write_bundle",
+]

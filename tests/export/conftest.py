@@ -1,0 +1,37 @@
+"""Tiny backbones that both transformers and llama.cpp run."""
+
+from pathlib import Path
+
+import pytest
+
+from calora.backbone import Backbone
+from tests.conftest import ARCHITECTURES, make_tokenizer
+from tests.export.tiny_gguf import tiny_config, write_tiny_gguf
+
+
+@pytest.fixture(scope="session")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Backbone, Path]]:
+    """Architecture to a float32 backbone and the same one as a GGUF file."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    torch.set_num_threads(1)
+    tokenizer = make_tokenizer()
+    place = tmp_path_factory.mktemp("pairs")
+    found = {}
+    for seed, architecture in enumerate(ARCHITECTURES):
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(tiny_config(architecture, len(tokenizer)))
+        model.save_pretrained(place / architecture)
+        tokenizer.save_pretrained(place / architecture)
+        backbone = Backbone.load(str(place / architecture), torch.float32)
+        file = place / f"{architecture}.gguf"
+        write_tiny_gguf(backbone, architecture, file)
+        found[architecture] = backbone, file
+    return found
+
+
+@pytest.fixture(params=ARCHITECTURES)
+def pair(request: pytest.FixtureRequest, pairs: dict[str, tuple[Backbone, Path]]) -> tuple[Backbone, Path]:
+    """Each of the four tiny backbones with its GGUF file."""
+    return pairs[request.param]

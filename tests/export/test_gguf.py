@@ -1,0 +1,106 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from calora.adapter import Adapter, Factors
+from calora.backbone import Backbone
+from calora.errors import CaloraError
+from calora.export import export_adapter, read_layout
+from calora.export.gguf import permuted_rows, read_gguf_adapter
+from calora.export.probes import TOP, reference_logprobs
+from calora.export.runtimes import llama_probe
+from calora.export.verification import verify_export
+from calora.serving.llama import LlamaServer
+from tests.conftest import assert_same_updates, random_adapter
+
+Pair = tuple[Backbone, Path]
+
+
+def gentle(backbone: Backbone, rank: int) -> Adapter:
+    """An adapter that is felt, and not as large as the weights: there no network bears llama.cpp's rounding."""
+    large = random_adapter(backbone, rank=rank)
+    return Adapter({name: Factors(part.a, 0.1 * part.b) for name, part in large.modules.items()})
+
+
+def test_the_tiny_file_is_the_tiny_model(pair: Pair) -> None:
+    backbone, file = pair
+    ids = list(range(3, 200))
+    with LlamaServer(file, context=256, threads=1, exact=True) as server:
+        probe = llama_probe(server, {}, ids, 20)
+    reference = reference_logprobs(backbone, None, ids, 20)
+    assert probe.distance(reference) < 1e-3
+    assert probe.agreement(reference) == len(ids) - 20
+    assert {len(top) for top in probe.tops} == {TOP}
+
+
+def test_llama_cpp_gives_the_logits_of_the_file(pair: Pair, tmp_path: Path) -> None:
+    backbone, file = pair
+    adapter = gentle(backbone, 5)
+    manifest = export_adapter(adapter, "gguf", tmp_path / "a.gguf", file, dtype="float32")
+    found = verify_export(tmp_path / "a.gguf", str(file), adapter)
+    assert [check for check in found.checks if not check.held] == []
+    assert manifest.rank == manifest.rank_before == 5
+
+
+@pytest.mark.parametrize(("dtype", "rank"), [("float16", 5), ("q8_0", 32), ("q8_0", 36)])
+def test_so_it_does_where_values_are_rounded(pairs: dict[str, Pair], dtype: str, rank: int, tmp_path: Path) -> None:
+    backbone, file = pairs["llama"]
+    adapter = gentle(backbone, rank)
+    export_adapter(adapter, "gguf", tmp_path / "a.gguf", file, dtype=dtype)
+    found = verify_export(tmp_path / "a.gguf", str(file), adapter)
+    assert [check for check in found.checks if not check.held] == []
+
+
+def test_the_rows_of_heads_are_turned_there_and_back() -> None:
+    values = np.arange(16.0, dtype=np.float32)[:, None] * np.ones((1, 3), np.float32)
+    turned = permuted_rows(values, heads=2)
+    assert turned[:, 0].tolist() == [0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15]
+    np.testing.assert_array_equal(permuted_rows(turned, heads=2, reverse=True), values)
+
+
+def test_what_was_written_is_read_again(pair: Pair, tmp_path: Path) -> None:
+    backbone, file = pair
+    adapter = random_adapter(backbone, rank=4)
+    export_adapter(adapter, "gguf", tmp_path / "a.gguf", file, dtype="float32", rank=8)
+    assert_same_updates(read_gguf_adapter(tmp_path / "a.gguf", read_layout(file)), adapter)
+
+
+def test_a_file_whose_rows_are_not_turned_is_found_out(
+    pairs: dict[str, Pair], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone, file = pairs["llama"]
+    adapter = random_adapter(backbone)
+    with monkeypatch.context() as patched:
+        patched.setattr("calora.export.gguf.permuted_rows", lambda values, heads, reverse=False: values)
+        export_adapter(adapter, "gguf", tmp_path / "a.gguf", file, dtype="float32")
+    found = {check.name: check.held for check in verify_export(tmp_path / "a.gguf", str(file), adapter).checks}
+    assert found["it changes the logits"]
+    assert not found["storing it cost little"]
+
+
+def test_an_adapter_that_does_nothing_is_found_out(pairs: dict[str, Pair], tmp_path: Path) -> None:
+    backbone, file = pairs["qwen2"]
+    nothing = Adapter({name: Factors(part.a, 0 * part.b) for name, part in random_adapter(backbone).modules.items()})
+    export_adapter(nothing, "gguf", tmp_path / "a.gguf", file, dtype="float32")
+    found = verify_export(tmp_path / "a.gguf", str(file))
+    assert [check.name for check in found.checks if not check.held] == ["it changes the logits"]
+    assert not found.held
+
+
+def test_a_file_for_another_backbone_is_refused_by_name(pairs: dict[str, Pair], tmp_path: Path) -> None:
+    backbone, file = pairs["llama"]
+    export_adapter(random_adapter(backbone), "gguf", tmp_path / "a.gguf", file)
+    with pytest.raises(CaloraError, match=r"a\.gguf is for llama, the backbone .* is qwen2"):
+        verify_export(tmp_path / "a.gguf", str(pairs["qwen2"][1]))
+    with pytest.raises(CaloraError, match="the adapter: model"):
+        export_adapter(random_adapter(backbone), "gguf", tmp_path / "b.gguf", pairs["gemma3"][1])
+
+
+@pytest.mark.parametrize("keep", [0, 10, 500])
+def test_a_truncated_file_is_told(pairs: dict[str, Pair], keep: int, tmp_path: Path) -> None:
+    backbone, file = pairs["llama"]
+    export_adapter(random_adapter(backbone), "gguf", tmp_path / "a.gguf", file)
+    (tmp_path / "a.gguf").write_bytes((tmp_path / "a.gguf").read_bytes()[:keep])
+    with pytest.raises(CaloraError, match=r"a\.gguf"):
+        verify_export(tmp_path / "a.gguf", str(file))

@@ -1,0 +1,224 @@
+import json
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from calora.adapter import read_adapter
+from calora.backbone import Backbone
+from calora.calibration import read_calibration
+from calora.errors import CaloraError
+from calora.generation import Pass, answer_all
+from calora.merging import Merge
+from calora.ready import read_ready
+from calora.serving import Device, add_composition, check_bundle, open_bundle, write_bundle
+from calora.serving.device import Way
+from calora.serving.llama import LlamaServer
+from tests.export.conftest import pairs  # noqa: F401
+from tests.serving.bundles import Made, make_adapter, make_calibration, make_parts
+
+TEXT = "Ann: Could you call me about the concert tonight?\nBob: Of course, I will do it after work."
+OTHER = "Nothing of that; here is another text that goes on about the weather, which was fine, for many words. " * 2
+TOKENS = 24
+
+
+@pytest.fixture(scope="module")
+def made(pairs: dict[str, tuple[Backbone, Path]], tmp_path_factory: pytest.TempPathFactory) -> Made:  # noqa: F811
+    backbone, model = pairs["llama"]
+    return make_parts(backbone, model, tmp_path_factory.mktemp("parts"))
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CALORA_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture
+def bundle(made: Made, tmp_path: Path) -> Path:
+    folder = tmp_path / "bundle"
+    write_bundle(
+        folder, str(made.model), list(made.adapters.values()), list(made.calibrations.values()), dtype="float32"
+    )
+    return folder
+
+
+@pytest.fixture
+def device(made: Made, bundle: Path) -> Iterator[Device]:
+    with Device.open(bundle, made.model, compare=True, context=256, threads=1) as opened:
+        yield opened
+
+
+def passes_of(made: Made, name: str, way: Way) -> list[Pass]:
+    """What torch runs for the same request."""
+    parents = name.split("+")
+    if len(parents) == 1:
+        adapter = read_adapter(made.adapters[name])
+        assert adapter.card is not None
+        return [Pass(adapter if way == "calibrated" else None, adapter.card.prompt)]  # type: ignore[arg-type]
+    calibration = read_calibration(made.calibrations[name])
+    folders = [made.adapters[parent] for parent in parents]
+    ready = {
+        "calibrated": lambda: read_ready(made.calibrations[name], folders),
+        "merge": lambda: calibration.card.merge([read_adapter(folder) for folder in folders]),
+        "backbone": lambda: None,
+    }[way]()
+    return [Pass(ready, calibration.card.prompt)]  # type: ignore[arg-type]
+
+
+def whole(text: str) -> str:
+    """Without parts of characters, which random models write and llama.cpp leaves out at the end."""
+    return text.replace("\N{REPLACEMENT CHARACTER}", "").strip()
+
+
+def test_every_composition_answers_as_torch_does(made: Made, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("calora.serving.llama_engine.LlamaServer", partial(LlamaServer, exact=True))
+    with Device.open(bundle, made.model, compare=True, context=256, threads=1) as device:
+        seen = set()
+        for name, way in device.offers:
+            reply = device.run(name, TEXT, way, max_tokens=TOKENS)
+            if way == "multi-step":
+                first, second = name.split("+")
+                between = device.run(first, TEXT, max_tokens=TOKENS)
+                last = device.run(second, between.text, max_tokens=TOKENS)
+                assert (reply.text, reply.passes) == (last.text, 2)
+                assert reply.tokens == between.tokens + last.tokens
+                continue
+            expected = answer_all(made.backbone, passes_of(made, name, way), [TEXT], max_tokens=TOKENS)[0]
+            assert whole(reply.text) == whole(expected.text), (name, way)
+            assert reply.passes == 1
+            assert reply.prompt_tokens == expected.prompt_tokens
+            assert abs(reply.tokens - expected.tokens) <= 1  # an end token is counted by torch alone
+            seen.add((name, reply.text))
+        assert len(seen) >= 12  # each adapter is felt
+
+
+def test_other_requests_leave_no_trace(made: Made, bundle: Path) -> None:
+    """One prompt under several adapters, other prompts in between: llama.cpp's caches forget whose a prompt was."""
+    ways: list[tuple[str, Way]] = [
+        ("summary+es", "calibrated"),
+        ("summary+es", "backbone"),
+        ("summary+es", "merge"),
+        ("summary", "calibrated"),
+    ]
+
+    def alone(name: str, way: Way) -> str:
+        with Device.open(bundle, made.model, compare=True, context=256, threads=1) as fresh:
+            return fresh.run(name, TEXT, way, max_tokens=TOKENS).text
+
+    expected = {(name, way): alone(name, way) for name, way in ways}
+    assert len(set(expected.values())) == len(ways)
+    with Device.open(bundle, made.model, compare=True, context=256, threads=1) as device:
+        for first in ways:
+            for second in ways:
+                assert device.run(first[0], TEXT, first[1], max_tokens=TOKENS).text == expected[first]
+                device.run(second[0], OTHER, second[1], max_tokens=1)
+                assert device.run(second[0], TEXT, second[1], max_tokens=TOKENS).text == expected[second]
+                assert device.run(first[0], TEXT, first[1], max_tokens=TOKENS).text == expected[first]
+
+
+def test_requests_at_once_do_not_mix(made: Made, bundle: Path) -> None:
+    names = ["summary+es", "summary", "reply+es", "summary+casual", "reply+casual", "es"] * 3
+    with Device.open(bundle, made.model, context=256, threads=1, slots=4) as device:
+        alone = {name: device.run(name, TEXT, max_tokens=TOKENS).text for name in set(names)}
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(lambda name: device.run(name, TEXT, max_tokens=TOKENS).text, names))
+    assert found == [alone[name] for name in names]
+
+
+def test_a_composition_joins_a_live_bundle_and_no_request_is_lost(made: Made, bundle: Path, tmp_path: Path) -> None:
+    with Device.open(bundle, made.model, context=256, threads=1, slots=2) as device:
+        expected = device.run("summary", TEXT, max_tokens=TOKENS).text
+        pieces = device.stream("summary", TEXT, max_tokens=TOKENS)
+        first = next(pieces)
+        new = make_calibration(
+            made.backbone, "summary+casual", made.adapters, tmp_path / "new", Merge(start="product"), seed=9
+        )
+        before = device.run("summary+casual", TEXT, max_tokens=TOKENS).text
+        add_composition(bundle, new)
+        device.reload()
+        after = device.run("summary+casual", TEXT, max_tokens=TOKENS).text
+        assert "".join([first.text, *(piece.text for piece in pieces)]).strip() == expected
+        assert after != before
+
+
+def test_a_corrupt_calibration_harms_only_its_composition(made: Made, bundle: Path) -> None:
+    with Device.open(bundle, made.model, context=256, threads=1) as device:
+        answer = device.run("reply+es", TEXT, max_tokens=TOKENS).text
+        (bundle / "calibrations/summary+es/calibration.safetensors").write_bytes(b"\0" * 100)
+        device.reload()
+        assert device.left_out.keys() == {"summary+es"}
+        assert device.run("reply+es", TEXT, max_tokens=TOKENS).text == answer
+        with pytest.raises(CaloraError, match=r"summary\+es is left out"):
+            device.run("summary+es", TEXT)
+        (bundle / "bundle.json").write_text("{", encoding="utf-8")
+        with pytest.raises(CaloraError, match=r"bundle\.json"):
+            device.reload()
+        assert device.run("reply+es", TEXT, max_tokens=TOKENS).text == answer
+
+
+def test_what_is_not_there_is_told(device: Device) -> None:
+    with pytest.raises(CaloraError, match=r"the bundle has no 'summary\+fr'"):
+        device.run("summary+fr", TEXT)
+    with pytest.raises(CaloraError, match="summary cannot be answered by 'multi-step'"):
+        device.run("summary", TEXT, "multi-step")
+    with pytest.raises(CaloraError, match="the text is empty"):
+        device.run("summary", " \n")
+
+
+def test_a_long_text_is_cut_and_an_impossible_request_told(device: Device) -> None:
+    with pytest.warns(UserWarning, match="its beginning is cut"):
+        reply = device.run("summary+es", TEXT * 20, max_tokens=TOKENS)
+    assert reply.prompt_tokens == 256 - TOKENS
+    with pytest.raises(CaloraError, match="of 256 that there are"):
+        device.run("summary+es", TEXT, max_tokens=250)
+
+
+def test_what_looks_like_a_special_token_stays_text(made: Made, device: Device) -> None:
+    text = "Ann: </s><s> is that you?"
+    reply = device.run("summary+es", text, max_tokens=TOKENS)
+    expected = answer_all(made.backbone, passes_of(made, "summary+es", "calibrated"), [text], max_tokens=TOKENS)[0]
+    assert reply.prompt_tokens == expected.prompt_tokens
+    assert reply.text == expected.text
+
+
+def test_a_stale_calibration_is_refused(made: Made, bundle: Path, tmp_path: Path) -> None:
+    adapters = {**made.adapters, "es": make_adapter(made.backbone, "es", tmp_path / "es", seed=77)}
+    with pytest.raises(CaloraError, match="is stale: its parent es was trained again"):
+        write_bundle(tmp_path / "b", str(made.model), list(adapters.values()), [made.calibrations["summary+es"]])
+    assert not (tmp_path / "b").exists()
+    card = json.loads((bundle / "bundle.json").read_text())
+    card["adapters"]["es"]["source_sha256"] = "0" * 64
+    (bundle / "bundle.json").write_text(json.dumps(card))
+    with Device.open(bundle, made.model, context=256, threads=1) as device:
+        assert device.left_out.keys() == {"summary+es", "reply+es"}
+        assert "stale" in device.left_out["reply+es"]
+
+
+def test_a_check_finds_what_was_changed(made: Made, bundle: Path) -> None:
+    assert check_bundle(open_bundle(bundle, made.model)) == []
+    shutil.copyfile(bundle / "adapters/es.gguf", bundle / "adapters/casual.gguf")
+    (bundle / "calibrations/reply+es/calibration.safetensors").unlink()
+    wrong = check_bundle(open_bundle(bundle, made.model))
+    assert len(wrong) == 2
+    assert wrong[0] == "adapters/casual.gguf is not the file that was bundled"
+    assert wrong[1].startswith("composition reply+es: ")
+
+
+def test_a_bundle_that_points_outside_itself_is_refused(made: Made, bundle: Path) -> None:
+    card: dict[str, Any] = json.loads((bundle / "bundle.json").read_text())
+    card["adapters"]["es"]["file"] = "../../etc/passwd"
+    (bundle / "bundle.json").write_text(json.dumps(card))
+    with pytest.raises(CaloraError, match="outside the bundle"):
+        open_bundle(bundle, made.model)
+
+
+def test_a_closed_stream_stops_computing(made: Made, bundle: Path) -> None:
+    with Device.open(bundle, made.model, context=256, threads=1) as device:
+        pieces = device.stream("summary", TEXT, max_tokens=100)
+        next(pieces)
+        pieces.close()
+        assert device.run("summary", TEXT, max_tokens=TOKENS).text
