@@ -1,5 +1,6 @@
 """The runtimes in which an exported adapter is tried: llama.cpp, PEFT and MLX-LM."""
 
+import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -167,6 +168,7 @@ def try_in_mlx(folder: Path, backbone: str) -> Trial:
 
     with tempfile.TemporaryDirectory() as temporary:
         loaded.model.save_pretrained(temporary)
+        _spread_rope(Path(temporary) / "config.json")
         model: Any = load_model(Path(temporary))[0]
         bare = ask(model)
         model = load_adapters(model, str(folder))
@@ -176,6 +178,14 @@ def try_in_mlx(folder: Path, backbone: str) -> Trial:
                 module.scale = 0.0
         off = ask(model)
     return Trial("MLX-LM", loaded, values, bare, off, on)
+
+
+def _spread_rope(file: Path) -> None:
+    """Write the rotary embedding's parameters where MLX-LM looks for them; transformers 5 has them in one object."""
+    config = json.loads(file.read_text(encoding="utf-8"))
+    rope = config.get("rope_parameters") or {}
+    plain = {key: value for key, value in rope.items() if key in ("rope_theta", "partial_rotary_factor")}
+    file.write_text(json.dumps(plain | config), encoding="utf-8")
 
 
 def _text_ids(backbone: "Backbone") -> tuple[list[int], int]:

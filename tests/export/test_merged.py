@@ -1,0 +1,59 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from calora.backbone import Backbone
+from calora.errors import CaloraError
+from calora.export import export_adapter
+from calora.export.layout import open_gguf
+from calora.export.probes import reference_logprobs
+from calora.export.runtimes import llama_probe
+from calora.serving.llama import LlamaServer
+from tests.conftest import random_adapter
+from tests.export.test_gguf import gentle
+
+Pair = tuple[Backbone, Path]
+IDS = list(range(3, 120))
+
+
+def test_the_whole_model_in_llama_cpp_is_the_model_with_the_adapter(pair: Pair, tmp_path: Path) -> None:
+    backbone, file = pair
+    adapter = gentle(backbone, 5)
+    export_adapter(adapter, "merged-gguf", tmp_path / "m.gguf", file, dtype="float32")
+    with LlamaServer(tmp_path / "m.gguf", context=256, threads=1, exact=True) as server:
+        probe = llama_probe(server, {}, IDS, 20)
+    assert probe.distance(reference_logprobs(backbone, adapter, IDS, 20)) < 1e-3
+    assert probe.distance(reference_logprobs(backbone, None, IDS, 20)) > 1e-2
+
+
+@pytest.mark.parametrize("dtype", ["float16", "q8_0", "q5_0", "q4_0"])
+def test_only_adapted_matrices_change_their_type(pairs: dict[str, Pair], dtype: str, tmp_path: Path) -> None:
+    backbone, file = pairs["llama"]
+    export_adapter(random_adapter(backbone), "merged-gguf", tmp_path / "m.gguf", file, dtype=dtype)
+    kinds = {str(tensor.name): tensor.tensor_type.name for tensor in open_gguf(tmp_path / "m.gguf").tensors}
+    assert kinds["blk.0.attn_q.weight"] == {"float16": "F16"}.get(dtype, dtype.upper())
+    assert kinds["token_embd.weight"] == kinds["blk.0.attn_norm.weight"] == "F32"
+    with LlamaServer(tmp_path / "m.gguf", context=64, threads=1):
+        pass
+
+
+def test_a_folder_of_the_whole_model_loads_as_a_backbone(pair: Pair, tmp_path: Path) -> None:
+    import torch
+
+    backbone, _ = pair
+    adapter = gentle(backbone, 5)
+    before = backbone.model.get_input_embeddings().weight.clone()
+    export_adapter(adapter, "merged", tmp_path / "merged", backbone.name, dtype="float32")
+    merged = Backbone.load(str(tmp_path / "merged"), torch.float32)
+    np.testing.assert_allclose(
+        reference_logprobs(merged, None, IDS, 20), reference_logprobs(backbone, adapter, IDS, 20), atol=1e-4
+    )
+    assert torch.equal(before, backbone.model.get_input_embeddings().weight)
+
+
+def test_a_folder_is_no_gguf(pairs: dict[str, Pair], tmp_path: Path) -> None:
+    backbone, _ = pairs["llama"]
+    with pytest.raises(CaloraError, match="is no GGUF file"):
+        export_adapter(random_adapter(backbone), "merged-gguf", tmp_path / "m.gguf", backbone.name)
+    assert list(tmp_path.iterdir()) == []
