@@ -103,7 +103,7 @@ def stream(backbone: Backbone, passes: Sequence[Pass], text: str, *, max_tokens:
     tokenizer: Any = backbone.tokenizer
     streamer = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
     with attached(backbone, last.adapter):
-        worker = Thread(target=_generate, args=(backbone, [prompt], max_tokens, None, streamer))
+        worker = Thread(target=generate_ids, args=(backbone, [prompt], max_tokens, None, streamer))
         worker.start()
         begun = False
         for piece in streamer:
@@ -129,10 +129,25 @@ def _line_breaks(tokenizer: Any) -> "tuple[torch.Tensor, torch.Tensor]":
     return torch.tensor([*breaks, False]), torch.tensor([*words, False])
 
 
-def _generate(
-    backbone: Backbone, prompts: Sequence[list[int]], max_tokens: int, force_tokens: int | None, streamer: Any = None
+def generate_ids(
+    backbone: Backbone,
+    prompts: Sequence[list[int]],
+    max_tokens: int,
+    force_tokens: int | None = None,
+    streamer: Any = None,
 ) -> "torch.Tensor":
-    """Token ids [batch, new]: what follows each prompt, padded behind its end."""
+    """Decode greedily with what is attached to the backbone.
+
+    Args:
+        backbone: The model.
+        prompts: Token ids.
+        max_tokens: The most that are generated.
+        force_tokens: Generate just so many.
+        streamer: As transformers has them; told of each new token.
+
+    Returns:
+        Token ids [batch, new]: what follows each prompt, padded behind its end.
+    """
     import torch
     from transformers import StoppingCriteria, StoppingCriteriaList
 
@@ -192,7 +207,7 @@ def _decode(
     """(answer, generated tokens, truncated) of each prompt."""
     tokenizer: Any = backbone.tokenizer
     results = []
-    for row in _generate(backbone, prompts, max_tokens, force_tokens).tolist():
+    for row in generate_ids(backbone, prompts, max_tokens, force_tokens).tolist():
         count, ended = _length(tokenizer, row) if force_tokens is None else (force_tokens, True)
         text = tokenizer.decode(row[:count], skip_special_tokens=True).strip()
         results.append((text.partition("\n")[0].strip(), count, not ended))

@@ -15,7 +15,7 @@ from calora.errors import CaloraError
 from calora.generation import Pass, answer_all
 from calora.merging import Merge
 from calora.ready import read_ready
-from calora.serving import Device, add_composition, check_bundle, open_bundle, write_bundle
+from calora.serving import Device, Sampling, add_composition, check_bundle, open_bundle, write_bundle
 from calora.serving.device import Way
 from calora.serving.llama import LlamaServer
 from tests.export.conftest import pairs  # noqa: F401
@@ -222,3 +222,25 @@ def test_a_closed_stream_stops_computing(made: Made, bundle: Path) -> None:
         next(pieces)
         pieces.close()
         assert device.run("summary", TEXT, max_tokens=TOKENS).text
+
+
+def test_torch_answers_what_llama_cpp_cannot_load(made: Made, tmp_path: Path) -> None:
+    folder = made.backbone.name
+    write_bundle(
+        tmp_path / "b", folder, list(made.adapters.values()), list(made.calibrations.values()), dtype="float32"
+    )
+    assert check_bundle(open_bundle(tmp_path / "b", folder)) == []
+    with Device.open(tmp_path / "b", folder, compare=True, context=256) as device:
+        for name, way in device.offers:
+            if way == "multi-step":
+                continue
+            reply = device.run(name, TEXT, way, max_tokens=TOKENS)
+            expected = answer_all(made.backbone, passes_of(made, name, way), [TEXT], max_tokens=TOKENS)[0]
+            assert whole(reply.text) == whole(expected.text), (name, way)
+            assert (reply.tokens, reply.prompt_tokens) == (expected.tokens, expected.prompt_tokens)
+            assert reply.truncated == expected.truncated
+        pieces = device.stream("summary", TEXT, max_tokens=100)
+        next(pieces)
+        pieces.close()
+        with pytest.raises(CaloraError, match="only takes the likeliest token"):
+            device.run("summary", TEXT, sampling=Sampling(temperature=1.0))

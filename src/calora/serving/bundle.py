@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 import calora
 from calora.adapter import Adapter, adapter_sha256, read_adapter
+from calora.backbone import backbone_sha256
 from calora.calibration import Calibration, foldable, read_calibration
 from calora.embedded import EMBEDDED, embedded_gguf
 from calora.errors import CaloraError
@@ -144,7 +145,7 @@ def write_bundle(
 
     Args:
         target: The folder, replaced whole if it is there.
-        backbone: An embedded name or a GGUF file.
+        backbone: An embedded name or a GGUF file; or a Hugging Face folder, which torch will run.
         adapters: Folders of single-task adapters.
         calibrations: Folders of calibrations whose parents are among them.
         include_backbone: Copy the backbone, too.
@@ -154,8 +155,8 @@ def write_bundle(
         CaloraError: Two of one name, a calibration without its parents, or one whose parent was trained again.
     """
     layout = read_layout(backbone)
-    if layout.path.is_dir():
-        raise CaloraError(f"{backbone} is no GGUF file", "llama.cpp runs GGUF files; convert the backbone first")
+    if include_backbone and layout.path.is_dir():
+        raise CaloraError(f"{backbone} is no GGUF file", "a bundle carries a backbone as one GGUF file")
     names: dict[str, AdapterEntry] = {}
     compositions: dict[str, CompositionEntry] = {}
     with writing_folder(Path(target)) as temporary:
@@ -175,7 +176,7 @@ def write_bundle(
         label = backbone if backbone in EMBEDDED else Path(backbone).stem
         card = BundleCard(
             calora_version=calora.__version__,
-            backbone=BackboneEntry(name=label, sha256=_backbone_sha256(backbone), file=file),
+            backbone=BackboneEntry(name=label, sha256=backbone_sha256(backbone), file=file),
             dtype=dtype,
             adapters=names,
             compositions=compositions,
@@ -203,7 +204,7 @@ def open_bundle(folder: str | Path, backbone: str | Path | None = None) -> Bundl
 
     Args:
         folder: The bundle.
-        backbone: The GGUF file, where the bundle does not carry it and its name is no embedded one.
+        backbone: Its GGUF file or its folder, where the bundle does not carry it and its name is no embedded one.
 
     Raises:
         CaloraError: It is damaged, names a file outside itself, or the backbone is not found.
@@ -226,7 +227,7 @@ def open_bundle(folder: str | Path, backbone: str | Path | None = None) -> Bundl
 def check_bundle(bundle: Bundle) -> list[str]:
     """What is wrong with a bundle, a line each; nothing if it is whole."""
     card, wrong = bundle.card, []
-    if sha256_of(bundle.model) != card.backbone.sha256:
+    if backbone_sha256(str(bundle.model)) != card.backbone.sha256:
         wrong.append(f"{bundle.model} is not the backbone that the adapters were exported for")
     for name, entry in card.adapters.items():
         try:
@@ -310,10 +311,6 @@ def _check_parents(calibration: Calibration, adapters: dict[str, AdapterEntry], 
             f"{where}: an {card.kind.replace('-', ' ')} cannot become a LoRA, which is all that llama.cpp loads",
             "calibrate with column-bias, row-scale or low-rank",
         )
-
-
-def _backbone_sha256(backbone: str) -> str:
-    return EMBEDDED[backbone].sha256 if backbone in EMBEDDED else sha256_of(Path(backbone))
 
 
 def _model_file(folder: Path, entry: BackboneEntry, given: str | Path | None) -> Path:

@@ -13,11 +13,13 @@ import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, get_args
 
 from calora.errors import CaloraError
+from calora.export.gguf import read_gguf_adapter
 from calora.serving.bundle import Bundle, open_bundle
 from calora.serving.engine import GREEDY, Engine, Piece, Sampling
 from calora.serving.llama_engine import LlamaEngine
@@ -84,7 +86,8 @@ class Device:
 
     Args:
         folder: The bundle.
-        backbone: Its GGUF file, where the bundle does not carry it and its name is no embedded one.
+        backbone: Its GGUF file, where the bundle does not carry it and its name is no embedded one; or a Hugging Face
+            folder, which torch runs, for a backbone that llama.cpp cannot.
         compare: Load what the plain merges need as well.
         context: Tokens of prompt and answer together.
         slots: Requests at the same time.
@@ -272,6 +275,12 @@ class Device:
         return _Loaded(bundle, self._engine(bundle, files), steps, left_out)
 
     def _engine(self, bundle: Bundle, files: Mapping[str, Path]) -> Engine:
+        if bundle.model.is_dir():
+            from calora.backbone import Backbone
+            from calora.serving.torch_engine import TorchEngine
+
+            read = {name: partial(read_gguf_adapter, file, bundle.layout) for name, file in files.items()}
+            return TorchEngine(Backbone.load(str(bundle.model)), read, context=self.context)
         return LlamaEngine(bundle.model, files, context=self.context, slots=self.slots, threads=self.threads)
 
     @staticmethod
