@@ -6,7 +6,7 @@ import pytest
 from calora.backbone import Backbone
 from calora.errors import CaloraError
 from calora.export import export_adapter
-from calora.export.layout import open_gguf
+from calora.export.packed import open_gguf
 from calora.export.probes import reference_logprobs
 from calora.export.runtimes import llama_probe
 from calora.serving.llama import LlamaServer

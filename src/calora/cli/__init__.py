@@ -6,11 +6,28 @@ import traceback
 
 import typer
 
-from calora.cli import bench, calibrate, compare, demo, evaluate, judge, merge, report, run, sizes, train
+from calora.cli import (
+    bench,
+    bundle,
+    calibrate,
+    compare,
+    demo,
+    evaluate,
+    export,
+    judge,
+    merge,
+    report,
+    run,
+    serve,
+    sizes,
+    train,
+    verify,
+)
 from calora.errors import CaloraError
 
 # The packages of the extra `all`; what else a command misses is in `bench`.
 _ALL = frozenset("accelerate gguf jinja2 lingua matplotlib peft rouge_score sacrebleu torch transformers".split())
+_SERVE = frozenset("fastapi httpx2 uvicorn xllamacpp".split())
 
 app = typer.Typer(
     name="calora",
@@ -19,7 +36,23 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (demo, train, merge, calibrate, run, evaluate, bench, judge, report, compare, sizes):
+for command in (
+    demo,
+    train,
+    merge,
+    calibrate,
+    run,
+    evaluate,
+    export,
+    verify,
+    bundle,
+    serve,
+    bench,
+    judge,
+    report,
+    compare,
+    sizes,
+):
     app.command(name=command.__name__.rpartition(".")[2])(command.command)
 
 
@@ -37,7 +70,7 @@ def main() -> None:
         sys.exit(2)
     except ModuleNotFoundError as error:
         console.print(f"[bold red]error:[/] this command needs the package {error.name}")
-        extra = "all" if error.name in _ALL else "bench"
+        extra = "all" if error.name in _ALL else "serve" if error.name in _SERVE else "bench"
         console.print("[bold]hint:[/] " + _plain(f'pip install "calora[{extra}]"'))
         sys.exit(2)
     except KeyboardInterrupt:

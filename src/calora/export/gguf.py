@@ -11,8 +11,8 @@ import numpy as np
 
 from calora.adapter import Adapter, Factors, module_kind
 from calora.errors import CaloraError
-from calora.export.layout import Layout, field, open_gguf
-from calora.export.packed import Packing, add_packed
+from calora.export.layout import Layout, field
+from calora.export.packed import Packing, add_packed, open_gguf
 from calora.export.registry import exporter
 from calora.storage import Array, writing_file
 

@@ -9,6 +9,7 @@ from typing import Any
 from calora.adapter import Adapter
 from calora.embedded import EMBEDDED, embedded_gguf
 from calora.errors import CaloraError
+from calora.export.packed import open_gguf
 from calora.sizes import architecture_from_config
 
 _GGUF_NAMES = {"gemma3_text": "gemma3", "gemma3": "gemma3", "mistral": "llama"}
@@ -73,22 +74,6 @@ def read_layout(name_or_path: str | Path) -> Layout:
         return _from_gguf(embedded_gguf(str(name_or_path)))
     path = Path(name_or_path)
     return _from_gguf(path) if path.suffix == ".gguf" else _from_folder(path)
-
-
-def open_gguf(path: Path) -> Any:
-    """A reader of a GGUF file, its tensors mapped and not read.
-
-    Raises:
-        CaloraError: It is missing, truncated or damaged.
-    """
-    from gguf import GGUFReader
-
-    try:
-        return GGUFReader(path)
-    except FileNotFoundError as error:
-        raise CaloraError(f"{path} is missing", "expected a GGUF file") from error
-    except (OSError, ValueError, IndexError, KeyError) as error:
-        raise CaloraError(f"{path} is not a whole GGUF file: {error}", "copy or make the file again") from error
 
 
 def field(reader: Any, key: str, path: Path) -> Any:

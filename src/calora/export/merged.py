@@ -5,9 +5,9 @@ from pathlib import Path
 from calora.adapter import Adapter
 from calora.export.gguf import permuted_update
 from calora.export.layout import Layout
-from calora.export.packed import Packing, rewrite_gguf
+from calora.export.packed import Change, Packing, rewrite_gguf
 from calora.export.registry import exporter
-from calora.storage import Array, writing_folder
+from calora.storage import writing_folder
 
 
 @exporter("merged", runtimes="transformers, vLLM, MLX-LM", dtypes=("float16", "float32", "bfloat16"))
@@ -42,10 +42,9 @@ def write_merged_gguf(adapter: Adapter, layout: Layout, target: Path, dtype: str
     Raises:
         CaloraError: The backbone is no GGUF file.
     """
-    by_name = {layout.gguf_names[module]: module for module in adapter.modules}
 
-    def change(name: str, weight: Array) -> Array | None:
-        module = by_name.get(name)
-        return None if module is None else weight + permuted_update(adapter.modules[module], module, layout)
+    def changed(module: str) -> Change:
+        return lambda weight: weight + permuted_update(adapter.modules[module], module, layout)
 
-    rewrite_gguf(layout.path, target, change, Packing(dtype))
+    changes = {layout.gguf_names[module]: changed(module) for module in adapter.modules}
+    rewrite_gguf(layout.path, target, changes, Packing(dtype))

@@ -12,8 +12,8 @@ import numpy as np
 from calora.adapter import Adapter, Factors, read_adapter
 from calora.errors import CaloraError
 from calora.export.gguf import read_gguf_adapter
-from calora.export.layout import open_gguf, read_layout
-from calora.export.packed import unpacked_gguf
+from calora.export.layout import read_layout
+from calora.export.packed import open_gguf, unpacked_gguf
 from calora.export.probes import TOP, Probe
 from calora.serving.llama import LlamaServer, Request
 from calora.storage import read_tensors

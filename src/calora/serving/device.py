@@ -166,7 +166,7 @@ class Device:
             sampling: How tokens are chosen.
 
         Yields:
-            Pieces, whose counts are over all passes so far.
+            Pieces, whose counts are over all passes so far; those of earlier passes have no text.
 
         Raises:
             CaloraError: Unknown name or way, or an empty text.
@@ -175,7 +175,11 @@ class Device:
             steps = self._steps(loaded, name, way)
             read = written = 0
             for step in steps[:-1]:
-                pieces = list(loaded.engine.generate(step.prompt, text, step.scales, max_tokens, sampling))
+                pieces = []
+                with closing(loaded.engine.generate(step.prompt, text, step.scales, max_tokens, sampling)) as earlier:
+                    for piece in earlier:
+                        pieces.append(piece)
+                        yield Piece("", written + piece.tokens, read + piece.prompt_tokens)
                 text = "".join(piece.text for piece in pieces).strip()
                 read, written = read + pieces[-1].prompt_tokens, written + pieces[-1].tokens
                 if not text:

@@ -4,9 +4,14 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from calora.errors import CaloraError
 from calora.tasks import Prompt
 
 End = Literal["stop", "length"]
+
+
+class EngineError(CaloraError):
+    """What computes failed, for no fault of the request."""
 
 
 @dataclass(frozen=True)

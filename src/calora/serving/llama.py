@@ -12,13 +12,14 @@ another composition's adapters than asked, so every request here goes around the
 import json
 import os
 import secrets
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from calora.errors import CaloraError
+from calora.serving.engine import EngineError
 
 _TIMEOUT = 600.0  # seconds between two parts of an answer; a long prompt is read on one slow core
 
@@ -129,11 +130,11 @@ class LlamaServer:
             llama.cpp's own answer: `content`, `tokens_predicted`, `timings` and more.
 
         Raises:
-            CaloraError: llama.cpp refuses it, as where prompt and answer exceed the context.
+            EngineError: llama.cpp refuses it, as where prompt and answer exceed the context.
         """
         response = self._client.post("/completion", json=self.payload(request))
         if response.status_code != 200:
-            raise CaloraError(f"llama.cpp refused the request: {_reason(response.text)}")
+            raise EngineError(f"llama.cpp refused the request: {_reason(response.text)}")
         found: dict[str, Any] = response.json()
         return found
 
@@ -145,12 +146,12 @@ class LlamaServer:
         """
         with self._client.stream("POST", "/completion", json=self.payload(request, stream=True)) as response:
             if response.status_code != 200:
-                raise CaloraError(f"llama.cpp refused the request: {_reason(response.read().decode())}")
-            for line in response.iter_lines():
+                raise EngineError(f"llama.cpp refused the request: {_reason(response.read().decode())}")
+            for line in _lines(response.iter_bytes()):
                 if line.startswith("data: "):
                     yield json.loads(line.removeprefix("data: "))
                 elif line.startswith("error: "):
-                    raise CaloraError(f"llama.cpp failed: {_reason(line.removeprefix('error: '))}")
+                    raise EngineError(f"llama.cpp failed: {_reason(line.removeprefix('error: '))}")
 
     def tokens(self, text: str, special: bool = True) -> list[int]:
         """Token ids of a text; what looks like a special token in it is read as one, or stays text."""
@@ -169,6 +170,15 @@ class LlamaServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _lines(chunks: Iterable[bytes]) -> Generator[str]:
+    """Lines that end in a line feed; an answer's JSON may hold other characters that Python takes for line ends."""
+    held = b""
+    for chunk in chunks:
+        *lines, held = (held + chunk).split(b"\n")
+        for line in lines:
+            yield line.decode()
 
 
 def _reason(text: str) -> str:

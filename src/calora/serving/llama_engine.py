@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 from calora.errors import CaloraError
-from calora.serving.engine import Line, Piece, Sampling
+from calora.serving.engine import EngineError, Line, Piece, Sampling
 from calora.serving.llama import LlamaServer, Request
 from calora.tasks import Prompt
 
@@ -56,7 +56,7 @@ class LlamaEngine:
                     return
                 if answer:
                     yield Piece(answer, tokens, len(ids))
-        raise CaloraError("llama.cpp broke the answer off", "the server was closed while it answered")
+        raise EngineError("llama.cpp broke the answer off", "the server was closed while it answered")
 
     def close(self) -> None:
         """See `Engine`."""

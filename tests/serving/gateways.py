@@ -1,0 +1,101 @@
+"""Gateways on real ports, and a device whose pace a test decides."""
+
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx2
+import openai
+import uvicorn
+
+from calora.errors import CaloraError
+from calora.serving import Piece
+from calora.serving.gateway import Settings, make_app
+from calora.serving.gateway.app import Gateway
+
+TEXT = "Ann: Could you call me about the concert tonight?\nBob: Of course, I will do it after work."
+PATIENCE = 120.0  # seconds: only a test that fails takes so long
+
+
+@contextmanager
+def serving(device: Any, settings: Settings | None = None) -> Iterator[tuple[str, Gateway]]:
+    """A gateway's address, and its insides."""
+    app = make_app(device, settings)
+    config = uvicorn.Config(app, port=0, log_level="error", access_log=False, timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        until(lambda: server.started or not thread.is_alive())
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield f"http://127.0.0.1:{port}", app.state.gateway
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@contextmanager
+def client_of(address: str, key: str = "none") -> Iterator[openai.OpenAI]:
+    """OpenAI's client."""
+    with openai.OpenAI(base_url=f"{address}/v1", api_key=key, max_retries=0, timeout=PATIENCE) as client:
+        yield client
+
+
+def http_of(address: str) -> httpx2.Client:
+    """A plain client."""
+    return httpx2.Client(base_url=address, timeout=PATIENCE)
+
+
+def until(held: Callable[[], Any]) -> None:
+    """Wait for a condition."""
+    end = time.monotonic() + PATIENCE
+    while not held():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.01)
+
+
+class Paced:
+    """A device that gives a piece whenever a test lets it.
+
+    Attributes:
+        allowed: Released once a piece.
+        begun: Texts whose answer has begun.
+        closed: Texts whose answer was broken off.
+        bulk: What a piece says.
+    """
+
+    names, left_out, slots = ["summary"], dict[str, str](), 1
+
+    def __init__(self, pieces: int = 3, bulk: str = "word ") -> None:
+        self.allowed = threading.Semaphore(0)
+        self.begun: list[str] = []
+        self.closed: list[str] = []
+        self.pieces, self.bulk = pieces, bulk
+
+    def steps(self, name: str, way: str = "calibrated") -> tuple[()]:
+        """As a device's, for one name and way."""
+        if (name, way) != ("summary", "calibrated"):
+            raise CaloraError("no")
+        return ()
+
+    def stream(self, name: str, text: str, way: str, **options: Any) -> Generator[Piece]:
+        """As a device's."""
+        self.begun.append(text)
+        try:
+            for number in range(self.pieces):
+                assert self.allowed.acquire(timeout=PATIENCE)
+                yield Piece(self.bulk, number + 1, 5, "stop" if number + 1 == self.pieces else None)
+        except GeneratorExit:
+            self.closed.append(text)
+            raise
+
+    def let(self, pieces: int) -> None:
+        """Give so many pieces."""
+        self.allowed.release(pieces)
+
+
+def chat(text: str, model: str = "summary", **fields: Any) -> dict[str, Any]:
+    """The body of a chat request."""
+    return {"model": model, "messages": [{"role": "user", "content": text}], **fields}
