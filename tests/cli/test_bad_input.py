@@ -2,8 +2,6 @@
 
 import json
 import os
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,27 +9,11 @@ import pytest
 from calora.adapter import write_adapter
 from calora.backbone import Backbone
 from calora.calibration import Calibration, CalibrationCard, fresh_tensors, write_calibration
-from calora.cli import main
 from calora.merging import Merge
+from tests.cli.conftest import Run
 from tests.conftest import random_adapter
 
-Run = Callable[..., tuple[int, str, str]]
 WRONG_OPTION = Path(__file__).parent / "data" / "wrong-option.yaml"
-
-
-@pytest.fixture
-def calora(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    """Run the command line in an empty folder; gives the exit code, standard output and standard error."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["calora", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return run
 
 
 @pytest.fixture

@@ -1,0 +1,82 @@
+"""From trained folders to a device, by the command line alone."""
+
+from pathlib import Path
+
+import pytest
+
+from calora.backbone import Backbone
+from tests.cli.conftest import Run
+from tests.export.conftest import pairs  # noqa: F401
+from tests.serving.bundles import Made, make_adapter, make_parts
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def made(
+    pairs: dict[str, tuple[Backbone, Path]],  # noqa: F811
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Made:
+    monkeypatch.setenv("CALORA_CACHE", str(tmp_path_factory.mktemp("cache")))
+    backbone, model = pairs["llama"]
+    return make_parts(backbone, model, tmp_path_factory.mktemp("parts"))
+
+
+@pytest.mark.filterwarnings("ignore:summary.es was trained on other weights:UserWarning")  # the folder, not the file
+def test_a_composition_is_exported_and_verified(made: Made, calora: Run, tmp_path: Path) -> None:
+    source = [made.calibrations["summary+es"], "--adapter", made.adapters["summary"], "--adapter", made.adapters["es"]]
+    code, out, err = calora(
+        "export", source[0], "a.gguf", *source[1:], "--backbone", made.model, "--dtype", "float32", "--rank", 12
+    )
+    assert (code, err) == (0, "")
+    assert "summary+es for llama.cpp" in out
+    assert "rank 9 to 12" in out
+    code, out, err = calora("verify", "a.gguf", "--backbone", made.model, "--against", *source)
+    assert code == 0, err
+    assert "NO" not in out
+
+
+def test_a_bundle_is_made_added_to_and_checked(made: Made, calora: Run, tmp_path: Path) -> None:
+    adapters = [part for folder in made.adapters.values() for part in ("--adapter", folder)]
+    one, other = made.calibrations["summary+es"], made.calibrations["reply+es"]
+    code, out, err = calora(
+        "bundle", "b", *adapters, "--calibration", one, "--backbone", made.model, "--include-backbone"
+    )
+    assert (code, err) == (0, "")
+    assert "4 adapters, 1 compositions" in out
+    code, out, err = calora("bundle", "b", "--calibration", other, "--check")
+    assert (code, err) == (0, "")
+    assert "4 adapters, 2 compositions" in out
+    (tmp_path / "b/calibrations/reply+es/calibration.safetensors").write_bytes(b"")
+    code, out, err = calora("bundle", "b", "--check")
+    assert code == 2
+    assert "composition reply+es" in err
+    code, out, err = calora("bundle", "b")
+    assert code == 2
+    assert "--adapter" in err
+
+
+def test_what_does_not_fit_is_refused_and_leaves_nothing(made: Made, calora: Run, tmp_path: Path) -> None:
+    other = make_adapter(made.backbone, "es", tmp_path / "es", seed=5)
+    code, _, err = calora(
+        "bundle",
+        "b",
+        "-a",
+        made.adapters["summary"],
+        "-a",
+        other,
+        "-c",
+        made.calibrations["summary+es"],
+        "-b",
+        made.model,
+    )
+    assert code == 2
+    assert "stale" in err
+    code, _, err = calora("serve", "nowhere")
+    assert code == 2
+    assert "bundle.json is missing" in err
+    code, _, err = calora("verify", "nothing.gguf")
+    assert code == 2
+    assert "manifest" in err
+    assert {path.name for path in tmp_path.iterdir()} == {"es"}
