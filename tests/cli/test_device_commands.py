@@ -48,6 +48,12 @@ def test_a_bundle_is_made_added_to_and_checked(made: Made, calora: Run, tmp_path
     code, out, err = calora("bundle", "b", "--calibration", other, "--check")
     assert (code, err) == (0, "")
     assert "4 adapters, 2 compositions" in out
+    (tmp_path / "dialogue.txt").write_text("Ann: Call me tonight?\nBob: Of course.")
+    code, out, err = calora("run", "b", "dialogue.txt", "--composition", "reply+es", "--max-tokens", 8)
+    assert (code, bool(out.strip())) == (0, True)
+    code, out, err = calora("run", "b", "dialogue.txt", "--composition", "reply+fr")
+    assert code == 2
+    assert "the bundle has no 'reply+fr'" in err
     (tmp_path / "b/calibrations/reply+es/calibration.safetensors").write_bytes(b"")
     code, out, err = calora("bundle", "b", "--check")
     assert code == 2

@@ -8,10 +8,12 @@ import typer
 
 
 def command(
-    folder: Annotated[Path, typer.Argument(help="An adapter, or a calibration with its --adapter folders.")],
+    folder: Annotated[Path, typer.Argument(help="An adapter, a calibration with its --adapter folders, or a bundle.")],
     text: Annotated[Path | None, typer.Argument(help="A text file; standard input if left out.")] = None,
     adapter: Annotated[list[Path] | None, typer.Option(help="A calibration's parents, in order.")] = None,
-    composition: Annotated[str | None, typer.Option(help="Ask for this rather than what the folder says.")] = None,
+    composition: Annotated[
+        str | None, typer.Option(help="Ask for this rather than what the folder says; of a bundle, which.")
+    ] = None,
     backbone: Annotated[str | None, typer.Option("--backbone", "-b", help="The folder's own if left out.")] = None,
     max_tokens: int = 96,
 ) -> None:
@@ -27,6 +29,9 @@ def command(
         raise CaloraError(f"{text} cannot be read: {error}", "expected a UTF-8 text file") from error
     if not given.strip():
         raise CaloraError("the text is empty", "give a dialogue or a sentence, in a file or on standard input")
+    if (folder / "bundle.json").exists():
+        _from_bundle(folder, str(parsed or ""), given, backbone, max_tokens)
+        return
     ready = read_ready(folder, adapter or ())
     name = backbone or (ready.card.backbone if ready.card else None)
     if name is None:
@@ -41,4 +46,13 @@ def command(
         raise CaloraError(f"{folder} does not say what it answers", "pass --composition")
     for piece in stream(loaded, [Pass(ready, prompt)], given, max_tokens=max_tokens):
         print(piece, end="", flush=True)
+    print()
+
+
+def _from_bundle(folder: Path, name: str, text: str, backbone: str | None, max_tokens: int) -> None:
+    from calora.serving import Device
+
+    with Device.open(folder, backbone) as device:
+        for piece in device.stream(name, text, max_tokens=max_tokens):
+            print(piece.text, end="", flush=True)
     print()

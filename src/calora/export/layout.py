@@ -13,9 +13,15 @@ from calora.export.packed import open_gguf
 from calora.sizes import architecture_from_config
 
 _GGUF_NAMES = {"gemma3_text": "gemma3", "gemma3": "gemma3", "mistral": "llama"}
-_PARTS = {"attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj"}
-_PARTS |= {"attn_output": "self_attn.o_proj"}
-_PARTS |= {"ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj"}
+_PARTS = {
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
 _KINDS = {name.rpartition(".")[2]: (part, name) for part, name in _PARTS.items()}
 
 
@@ -91,7 +97,7 @@ def field(reader: Any, key: str, path: Path) -> Any:
 def _from_gguf(path: Path) -> Layout:
     reader = open_gguf(path)
     architecture = str(field(reader, "general.architecture", path))
-    if field(reader, "general.type", path) != "model" if reader.get_field("general.type") else False:
+    if reader.get_field("general.type") and field(reader, "general.type", path) != "model":
         raise CaloraError(f"{path} holds no model", "expected the GGUF file of a language model")
     layers = int(field(reader, f"{architecture}.block_count", path))
     heads = int(field(reader, f"{architecture}.attention.head_count", path))
