@@ -2,12 +2,12 @@
 
     python benchmarks/device.py [--backbone smollm2-135m] [--threads 1] [--rounds 5] [--tokens 32]
 
-Adapters and calibrations are random, of the shapes and sizes of trained ones: neither disk, memory nor time depends on their
-values. Three tables, every time a ratio to a peer in turn with it in the same run:
+Adapters and calibrations are random, of the shapes and sizes of trained ones: neither disk, memory nor time depends on
+their values. Three tables, every time a ratio to a peer in turn with it in the same run:
 
     sizes    both starts: MiB on disk, MiB of memory that the loaded bundle adds to the bare backbone
-    first    time to the first token of a composition that was not asked for before and of one just used, against llama.cpp
-             alone with a ready-made LoRA, and PEFT's load_adapter and set_adapter
+    first    time to the first token of a composition that was not asked for before and of one just used, against
+             llama.cpp alone with a ready-made LoRA, and PEFT's load_adapter and set_adapter
     decode   tokens a second of the composition as two adapters and a calibration, as one folded adapter, baked into the
              weights, and of the bare backbone; and one pass against two at equal generated tokens
 """
@@ -297,7 +297,8 @@ def decoding(bundles: Mapping[Start, Path], baked: Path, options: argparse.Names
     table.add_column("share of bare", justify="right")
     for name in servers:
         table.add_row(name, ratio(found, name, "bare backbone"))
-    table.caption = f"one calibrated pass takes {ratio(passes, 'one', 'two')} of the time of two passes at {options.tokens} tokens each"
+    share = ratio(passes, "one", "two")
+    table.caption = f"one calibrated pass takes {share} of the time of two passes at {options.tokens} tokens each"
     return table
 
 
