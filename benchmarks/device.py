@@ -165,14 +165,17 @@ def ratio(found: Mapping[str, list[float]], name: str, peer: str) -> str:
 
 def sizes(bundles: Mapping[Start, Path], cache: Path, options: argparse.Namespace) -> Table:
     """Disk and memory of both starts."""
-    table = Table(title=f"9 adapters, {len(COMPOSITIONS)} compositions ({KIND}) on {options.backbone}")
+    table = Table(
+        title=f"9 adapters, {len(COMPOSITIONS)} compositions ({KIND}) on {options.backbone}",
+        caption="calibrations: of the bundle; made: what the device makes of it; memory: over the bare backbone",
+    )
     for head in (
         "start",
         "bundle MiB",
-        "of it calibrations",
-        "made on the device",
-        "memory MiB over bare",
-        "opened in s",
+        "calibrations",
+        "made MiB",
+        "memory MiB",
+        "opened s",
     ):
         table.add_column(head, justify="left" if head == "start" else "right")
     for start, folder in bundles.items():

@@ -56,7 +56,8 @@ def parts_of(bundle: Bundle, name: str, calibrated: bool = True) -> Parts:
         if not calibrated:
             return Parts(files, scales)
         own = f"calibration {name}"
-        file = _cached(bundle, name, "beside", lambda: expanded(calibration, bundle.layout.shapes), "float32")
+        dtype = "float32" if bundle.card.dtype == "float32" else "float16"
+        file = _cached(bundle, name, "beside", lambda: expanded(calibration, bundle.layout.shapes), dtype)
         return Parts({**files, own: file}, {**scales, own: 1.0})
 
     def whole() -> Adapter:
