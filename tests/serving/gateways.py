@@ -10,7 +10,6 @@ import httpx2
 import openai
 import uvicorn
 
-from calora.errors import CaloraError
 from calora.serving import Piece
 from calora.serving.gateway import Settings, make_app
 from calora.serving.gateway.app import Gateway
@@ -66,19 +65,13 @@ class Paced:
         bulk: What a piece says.
     """
 
-    names, left_out, slots = ["summary"], dict[str, str](), 1
+    offers, left_out, slots = [("summary", "calibrated")], dict[str, str](), 1
 
     def __init__(self, pieces: int = 3, bulk: str = "word ") -> None:
         self.allowed = threading.Semaphore(0)
         self.begun: list[str] = []
         self.closed: list[str] = []
         self.pieces, self.bulk = pieces, bulk
-
-    def steps(self, name: str, way: str = "calibrated") -> tuple[()]:
-        """As a device's, for one name and way."""
-        if (name, way) != ("summary", "calibrated"):
-            raise CaloraError("no")
-        return ()
 
     def stream(self, name: str, text: str, way: str, **options: Any) -> Generator[Piece]:
         """As a device's."""
