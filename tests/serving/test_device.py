@@ -17,7 +17,7 @@ from calora.merging import Merge
 from calora.ready import read_ready
 from calora.serving import Device, Sampling, add_composition, check_bundle, open_bundle, write_bundle
 from calora.serving.device import Way
-from calora.serving.llama import LlamaServer
+from calora.serving.llama import LlamaServer, Request
 from tests.export.conftest import pairs  # noqa: F401
 from tests.serving.bundles import Made, make_adapter, make_calibration, make_parts
 
@@ -167,6 +167,14 @@ def test_what_is_not_there_is_told(device: Device) -> None:
         device.run("summary", TEXT, "multi-step")
     with pytest.raises(CaloraError, match="the text is empty"):
         device.run("summary", " \n")
+
+
+def test_an_adapter_that_is_not_loaded_is_refused(made: Made, bundle: Path) -> None:
+    with LlamaServer(made.model, {"es": bundle / "adapters/es.gguf"}, context=64, threads=1) as server:
+        payload = server.payload(Request([3], {}, 1))
+        assert payload["lora"] == [{"id": 0, "scale": 0.0}]  # never an empty list
+        with pytest.raises(CaloraError, match="no adapter summary is loaded"):
+            server.complete(Request([3], {"es": 1.0, "summary": 1.0}, 1))
 
 
 def test_a_long_text_is_cut_and_an_impossible_request_told(device: Device) -> None:

@@ -74,11 +74,8 @@ def try_in_llama(file: Path, backbone: str) -> Trial:
 
         reference = Backbone.load(backbone, torch.float32)
         ids, start = _text_ids(reference)
-        room: dict[str, Any] = {
-            "context": len(ids) + 8,
-            "threads": 1,
-            "exact": True,
-        }  # one token at a time gains little from more
+        # One token at a time gains little from more threads.
+        room: dict[str, Any] = {"context": len(ids) + 8, "threads": 1, "exact": True}
         with LlamaServer(model, **room) as server:
             bare = ask(server, {})
         with LlamaServer(model, {"it": file}, **room) as server:
