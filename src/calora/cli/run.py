@@ -8,7 +8,13 @@ import typer
 
 
 def command(
-    folder: Annotated[Path, typer.Argument(help="An adapter, a calibration with its --adapter folders, or a bundle.")],
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            help="An adapter, a calibration with its --adapter folders, or a bundle; summary+es takes the one that comes "
+            "with calora."
+        ),
+    ],
     text: Annotated[Path | None, typer.Argument(help="A text file; standard input if left out.")] = None,
     adapter: Annotated[list[Path] | None, typer.Option(help="A calibration's parents, in order.")] = None,
     composition: Annotated[
@@ -20,6 +26,7 @@ def command(
     """Answer a text from a file or standard input; the answer streams to standard output."""
     from calora.errors import CaloraError
     from calora.ready import read_ready
+    from calora.serving.ready_made import DEFAULT_BACKBONE, find_ready_made
     from calora.tasks import Composition
 
     parsed = Composition.parse(composition) if composition else None
@@ -29,6 +36,9 @@ def command(
         raise CaloraError(f"{text} cannot be read: {error}", "expected a UTF-8 text file") from error
     if not given.strip():
         raise CaloraError("the text is empty", "give a dialogue or a sentence, in a file or on standard input")
+    if bundle := find_ready_made(str(folder), backbone or DEFAULT_BACKBONE):
+        _from_bundle(bundle, str(folder), given, None, max_tokens)
+        return
     if (folder / "bundle.json").exists():
         _from_bundle(folder, str(parsed or ""), given, backbone, max_tokens)
         return

@@ -9,7 +9,9 @@ from calora.cli.options import say
 
 
 def command(
-    bundle: Annotated[Path, typer.Argument(help="A bundle's folder.")],
+    bundle: Annotated[
+        Path | None, typer.Argument(help="A bundle's folder; the one that comes with calora if left out.")
+    ] = None,
     backbone: Annotated[
         Path | None, typer.Option("--backbone", "-b", help="Its GGUF file, where the bundle does not carry it.")
     ] = None,
@@ -27,11 +29,12 @@ def command(
     from calora.serving.device import Device
     from calora.serving.gateway.server import bind, is_open, serve
     from calora.serving.gateway.settings import Settings
+    from calora.serving.ready_made import ready_made
 
     with bind(host, port) as place:
         if is_open(place) and not api_key:
             say(f"warning: {host} is open to other machines, and no --api-key is set: everyone who reaches it may ask")
-        device = Device(bundle, backbone, compare=compare, context=context, slots=slots, threads=threads)
+        device = Device(bundle or ready_made(), backbone, compare=compare, context=context, slots=slots, threads=threads)
         for name, reason in device.left_out.items():
             say(f"warning: {name} is left out: {reason}")
         address = f"[{host}]" if ":" in host else host

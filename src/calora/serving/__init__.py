@@ -3,6 +3,7 @@
 from calora.serving.bundle import Bundle, BundleCard, add_composition, check_bundle, open_bundle, write_bundle
 from calora.serving.device import Device, Reply
 from calora.serving.engine import Piece, Sampling
+from calora.serving.ready_made import ready_made
 
 __all__ = [
     "Bundle",
@@ -14,5 +15,6 @@ __all__ = [
     "add_composition",
     "check_bundle",
     "open_bundle",
+    "ready_made",
     "write_bundle",
 ]
