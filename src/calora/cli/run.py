@@ -11,8 +11,7 @@ def command(
     folder: Annotated[
         Path,
         typer.Argument(
-            help="An adapter, a calibration with its --adapter folders, or a bundle; summary+es takes the one that comes "
-            "with calora."
+            help="An adapter, a calibration with its --adapter folders, a bundle, or what comes ready-made: summary+es."
         ),
     ],
     text: Annotated[Path | None, typer.Argument(help="A text file; standard input if left out.")] = None,

@@ -34,7 +34,9 @@ def command(
     with bind(host, port) as place:
         if is_open(place) and not api_key:
             say(f"warning: {host} is open to other machines, and no --api-key is set: everyone who reaches it may ask")
-        device = Device(bundle or ready_made(), backbone, compare=compare, context=context, slots=slots, threads=threads)
+        device = Device(
+            bundle or ready_made(), backbone, compare=compare, context=context, slots=slots, threads=threads
+        )
         for name, reason in device.left_out.items():
             say(f"warning: {name} is left out: {reason}")
         address = f"[{host}]" if ":" in host else host
