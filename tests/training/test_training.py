@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from calora.adapter import Adapter
 from calora.backbone import Backbone
@@ -12,6 +13,7 @@ from calora.calibration import KINDS, Calibration, CalibrationCard, Kind, fresh_
 from calora.corpus import Example
 from calora.encoding import encode_answer, encode_prompt
 from calora.errors import CaloraError
+from calora.generation import Pass, answer_all
 from calora.merging import Merge, linear_factors
 from calora.tasks import Composition
 from calora.training.settings import TrainingSettings
@@ -140,7 +142,6 @@ def test_training_lowers_the_loss_and_leaves_the_weights_to_the_bit(
     assert losses[-1] < losses[0] - 0.01
     assert 0 < calibration.card.training["shipped_kl"] < 1e-4  # rounding to bfloat16 is 1 part in 256 at most
     assert bits(llama) == before
-    assert not (tmp_path / "work").exists()
     fresh = fresh_tensors(calibration.card, random_adapter(llama), SETTINGS.seed)
     assert calibration.tensors.keys() == fresh.keys()
     assert not any(np.array_equal(calibration.tensors[name], fresh[name]) for name in fresh)
@@ -294,7 +295,6 @@ def test_a_killed_run_goes_on_to_exactly_the_same_values(
         assert same(tensors_of(found), tensors_of(expected))
     else:
         assert same(dict(found.tensors), dict(expected.tensors))
-    assert not work.exists()
     assert not any(hasattr(module, "lora_A") for module in llama.model.modules())
 
 
@@ -334,11 +334,41 @@ def test_training_stops_when_validation_loss_no_longer_falls(
     assert len(found.card.training["validation"]) == 3
 
 
+def test_a_run_killed_behind_its_end_trains_no_further(
+    llama: Backbone, train_rows: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = SETTINGS.model_copy(update={"learning_rate": 0.5, "epochs": 6, "patience": 1})
+    expected = calibrate(llama, train_rows, tmp_path / "work", settings=settings)
+    assert len(expected.card.training["validation"]) < 6, "it stopped by itself"
+    killed_at_step(1, monkeypatch)
+    monkeypatch.setattr("calora.training.calibration.completion_log_probabilities", lambda *args: np.zeros((1, 2)))
+    monkeypatch.setattr("calora.training.calibration.divergence", lambda *args: 0.0)
+    found = calibrate(llama, train_rows, tmp_path / "work", settings=settings)
+    assert same(dict(found.tensors), dict(expected.tensors))
+    assert found.card.training["best_step"] == expected.card.training["best_step"]
+    assert found.card.training["validation"] == expected.card.training["validation"]
+
+
+def test_a_judge_asks_a_joint_expert_in_the_precision_of_training(
+    llama: Backbone, train_rows: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    short = Backbone.load(llama.name, torch.bfloat16)
+    answers: list[str] = []
+
+    def judge() -> float:
+        prompt = short.prompt(SUMMARY)
+        answers.extend(a.text for a in answer_all(short, [Pass(None, prompt)], ["Ann: Hello.\nBob: Hi."], max_tokens=4))
+        return 1.0
+
+    adapt(short, train_rows, tmp_path / "work", judge=judge, settings=SETTINGS.model_copy(update={"epochs": 1}))
+    assert len(answers) == 1
+
+
 def test_one_seed_gives_one_calibration(llama: Backbone, train_rows: list[dict[str, Any]], tmp_path: Path) -> None:
     one_epoch = SETTINGS.model_copy(update={"epochs": 1})
     first, second, other = (
-        calibrate(llama, train_rows, tmp_path / "work", settings=one_epoch.model_copy(update={"seed": seed}))
-        for seed in (1, 1, 2)
+        calibrate(llama, train_rows, tmp_path / str(run), settings=one_epoch.model_copy(update={"seed": seed}))
+        for run, seed in enumerate((1, 1, 2))
     )
     assert same(dict(first.tensors), dict(second.tensors))
     assert not same(dict(first.tensors), dict(other.tensors))

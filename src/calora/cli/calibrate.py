@@ -45,6 +45,8 @@ def command(
     if kind in KINDS and not foldable(kind) and fold_to is not None:
         raise CaloraError(f"{kind} cannot be folded into an adapter", "leave --fold out, or take another kind")
     options.refuse_existing(out, force)
+    if fold_to is not None:
+        options.refuse_existing(fold_to, force)
     parents, shas = options.read_parents(adapters)
     train, validation = options.training_examples(parsed, data, seed)
     train(0)
@@ -78,8 +80,10 @@ def command(
     rate = learning_rate or (2e-3 if kind == "low-rank" else 1e-3)
     settings = TrainingSettings(learning_rate=rate, epochs=epochs, batch_size=batch_size, seed=seed)
     merged = merge(parents)
-    calibration = train_calibration(loaded, merged, card, train, validation, settings, options.work_folder(out))
-    write_calibration(calibration, out)
+    depends = (card.model_dump(mode="json"), str(loaded.model.dtype), settings.model_dump())
+    with options.checkpoints(out, data, *depends) as work:
+        calibration = train_calibration(loaded, merged, card, train, validation, settings, work)
+        write_calibration(calibration, out)
     options.say(f"wrote {out}: {calibration.parameters:,} parameters")
     if fold_to is not None:
         write_adapter(fold(merged, calibration), fold_to)

@@ -1,13 +1,16 @@
 """Options that several commands share, and what they read."""
 
 import random
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from calora import __version__
 from calora.errors import CaloraError
 from calora.tasks import Composition
 
@@ -88,9 +91,22 @@ def read_parents(folders: Sequence[Path]) -> "tuple[list[Adapter], dict[str, str
     return adapters, parents
 
 
-def work_folder(out: Path) -> Path:
-    """Where checkpoints lie while `out` is being made."""
-    return out.parent / f".{out.name}-checkpoints"
+@contextmanager
+def checkpoints(out: Path, data: Path | None, *depends: Any) -> Iterator[Path]:
+    """A folder for the checkpoints of what is trained into `out`, removed once the block has written it.
+
+    A training that was stopped is gone on with only if nothing that it depends on has changed.
+
+    Args:
+        out: What is trained.
+        data: A file of examples; the Everyday corpus if None.
+        depends: What else the result depends on, to be written as JSON.
+    """
+    from calora.storage import fingerprint, sha256_of
+
+    place = out.parent / f".{out.name}-checkpoints"
+    yield place / fingerprint([__version__, sha256_of(data) if data else None, *depends])
+    shutil.rmtree(place, ignore_errors=True)
 
 
 def refuse_existing(out: Path, force: bool) -> None:

@@ -34,8 +34,9 @@ def command(
     from calora.training.settings import TrainingSettings
 
     settings = TrainingSettings(learning_rate=learning_rate, epochs=epochs, batch_size=batch_size, seed=seed)
-    adapter = train_adapter(
-        Backbone.load(backbone), composition, train, validation, settings, options.work_folder(out), rank=rank
-    )
-    write_adapter(adapter, out)
+    loaded = Backbone.load(backbone)
+    depends = (task, loaded.sha256, str(loaded.model.dtype), settings.model_dump(), rank)
+    with options.checkpoints(out, data, *depends) as work:
+        adapter = train_adapter(loaded, composition, train, validation, settings, work, rank=rank)
+        write_adapter(adapter, out)
     options.say(f"wrote {out}: {adapter.parameters:,} parameters")

@@ -56,8 +56,12 @@ class Learner(nn.Module):
         model = self.backbone.model
         if self.training:
             self.tokens += int(attention_mask.sum())
-        with torch.autocast(model.device.type, torch.bfloat16, enabled=self.autocast):
+        with self.precision():
             return {"loss": completion_loss(model, input_ids, attention_mask, labels)}
+
+    def precision(self) -> torch.autocast:
+        """The context in which the backbone runs with the learnt matrices in place."""
+        return torch.autocast(self.backbone.model.device.type, torch.bfloat16, enabled=self.autocast)
 
     def values(self) -> dict[str, torch.Tensor]:
         """The learnt tensors by name, detached, in float32."""
@@ -105,7 +109,9 @@ class _Trainer(Trainer):
         metrics: dict[str, float] = super().evaluate(*args, **kwargs)
         score = -metrics["eval_loss"]
         if self.judge is not None:
-            metrics["eval_judge"] = self.judge()
+            learner: Any = self.model
+            with learner.precision():
+                metrics["eval_judge"] = self.judge()
             score = metrics["eval_judge"] + 1e-3 * score
         metrics["eval_score"] = score
         self.log({"eval_score": score, **{key: metrics[key] for key in ("eval_judge",) if key in metrics}})
@@ -157,8 +163,22 @@ class _Follow(TrainerCallback):
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         losses = [entry["eval_loss"] for entry in state.log_history if "eval_loss" in entry]
         self.best = f"  validation {min(losses):5.3f}"
-        if len(losses) - 1 - losses.index(min(losses)) >= self.patience:
+        if _stops(losses, self.patience):
             control.should_training_stop = True
+
+
+def _stops(losses: list[float], patience: int) -> bool:
+    """Whether validation loss has not fallen for so many epochs."""
+    return len(losses) - 1 - losses.index(min(losses)) >= patience
+
+
+def _epochs_left(checkpoint: str | None, settings: TrainingSettings) -> int:
+    """How many epochs there will be in all: no more than there were, where training had stopped by itself."""
+    if checkpoint is None:
+        return settings.epochs
+    state = TrainerState.load_from_json(str(Path(checkpoint) / "trainer_state.json"))
+    losses = [entry["eval_loss"] for entry in state.log_history if "eval_loss" in entry]
+    return round(state.epoch or 0) if losses and _stops(losses, settings.patience) else settings.epochs
 
 
 def _last_whole_checkpoint(work: Path) -> str | None:
@@ -190,17 +210,19 @@ def train(
         train_data: Training examples.
         validation_data: Examples that choose the epoch and the end.
         settings: Learning rate, epochs and the like.
-        work: Folder for checkpoints; training goes on from the last one there. Removed at the end.
+        work: Folder for checkpoints; training goes on from the last one there. Whoever calls removes it once what was
+            trained is written.
         title: Shown at the bar.
         judge: The validation figure that chooses the epoch, higher is better; minus the loss if None.
 
     Returns:
         A summary for the card: settings, steps, epochs, tokens and the validation figures of each epoch.
     """
+    checkpoint = _last_whole_checkpoint(work)
     arguments = TrainingArguments(
         output_dir=str(work),
         learning_rate=settings.learning_rate,
-        num_train_epochs=settings.epochs,
+        num_train_epochs=_epochs_left(checkpoint, settings),
         per_device_train_batch_size=settings.batch_size,
         per_device_eval_batch_size=2 * settings.batch_size,
         warmup_steps=settings.warmup,
@@ -236,16 +258,14 @@ def train(
     trainer.settings = settings
     trainer.remove_callback(PrinterCallback)
     with shown(follow.bar.get_renderable):
-        trainer.train(resume_from_checkpoint=_last_whole_checkpoint(work))
-    summary = {
+        trainer.train(resume_from_checkpoint=checkpoint)
+    return {
         "settings": settings.model_dump(),
         "examples": len(train_data),
         "steps": trainer.state.global_step,
         "best_step": trainer.state.best_global_step,
         "validation": _by_epoch(trainer.state.log_history),
     }
-    shutil.rmtree(work, ignore_errors=True)
-    return summary
 
 
 def _by_epoch(log: list[dict[str, float]]) -> list[dict[str, float]]:
