@@ -173,7 +173,7 @@ def read_adapter(folder: str | Path) -> Adapter:
     config_file = folder / "adapter_config.json"
     try:
         config: dict[str, Any] = json.loads(config_file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise CaloraError(
             f"{config_file} is missing", "expected a folder with adapter_config.json and adapter_model.safetensors"
         ) from error
@@ -253,5 +253,12 @@ def _targets(modules: list[str]) -> list[str]:
 
 
 def adapter_sha256(folder: str | Path) -> str:
-    """The SHA-256 of an adapter's tensors file: how calibrations name their parents."""
-    return sha256_of(Path(folder) / "adapter_model.safetensors")
+    """The SHA-256 of an adapter's tensors file: how calibrations name their parents.
+
+    Raises:
+        CaloraError: There is none.
+    """
+    file = Path(folder) / "adapter_model.safetensors"
+    if not file.is_file():
+        raise CaloraError(f"{file} is missing", "expected the folder of an adapter")
+    return sha256_of(file)

@@ -1,5 +1,6 @@
 """Load a backbone: a hub id, a folder, a GGUF file, or an embedded one by name."""
 
+import errno
 import re
 import statistics
 import time
@@ -60,7 +61,7 @@ class Backbone:
         if path.suffix == ".gguf":
             sha256 = backbone_sha256(name_or_path)
             key = f"gguf-{sha256[:16]}-{str(dtype).rpartition('.')[2]}"
-            return cls(path.stem, sha256, *_load(_dequantised(path, dtype, cache_folder() / key), dtype))
+            return cls(name_or_path, sha256, *_load(_dequantised(path, dtype, cache_folder() / key), dtype))
         if not path.is_dir():
             path = _hub_folder(name_or_path)
         return cls(name_or_path, _folder_sha256(path), *_load(path, dtype))
@@ -182,7 +183,7 @@ def _quiet() -> None:
 
 def _load(folder: Path, dtype: "torch.dtype", **extra: Any) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
     loader: Any = AutoModelForCausalLM
     tokenizer_extra = {"gguf_file": extra["gguf_file"]} if "gguf_file" in extra else {}
@@ -207,6 +208,8 @@ def _load(folder: Path, dtype: "torch.dtype", **extra: Any) -> "tuple[PreTrained
         ) from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
+    # What a model says about sampling and penalties is for other uses: calora's decoding is plain for all.
+    model.generation_config = GenerationConfig()
     if torch.cuda.is_available():
         torch.nn.Module.to(model, "cuda")
     return model.eval().requires_grad_(False), tokenizer
@@ -221,6 +224,7 @@ def _attention() -> str:
 
 def _dequantised(file: Path, dtype: "torch.dtype", folder: Path) -> Path:
     """Convert a GGUF file once to a folder of plain weights, which loads in a fraction of the time."""
+    from safetensors import SafetensorError
     from transformers import GgufConfig
 
     if not folder.exists():
@@ -228,7 +232,10 @@ def _dequantised(file: Path, dtype: "torch.dtype", folder: Path) -> Path:
             file.parent, dtype, gguf_file=file.name, quantization_config=GgufConfig(dequantize=True)
         )
         with writing_folder(folder) as temporary:
-            model.save_pretrained(temporary)
+            try:
+                model.save_pretrained(temporary)
+            except SafetensorError as error:  # its own kind, and no OSError, where the disk is full
+                raise OSError(errno.ENOSPC if "os error 28" in str(error) else errno.EIO, str(error)) from error
             tokenizer.save_pretrained(temporary)
     return folder
 

@@ -83,6 +83,11 @@ class Unfolded:
     merged: Adapter
     calibration: Calibration
 
+    @property
+    def card(self) -> CalibrationCard:
+        """What it was calibrated for."""
+        return self.calibration.card
+
 
 def site_of(module: str, card: CalibrationCard) -> str | None:
     """The site whose parameters a module uses; None if it is not calibrated."""

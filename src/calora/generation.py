@@ -103,7 +103,16 @@ def stream(backbone: Backbone, passes: Sequence[Pass], text: str, *, max_tokens:
     tokenizer: Any = backbone.tokenizer
     streamer = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
     with attached(backbone, last.adapter):
-        worker = Thread(target=generate_ids, args=(backbone, [prompt], max_tokens, None, streamer))
+        failed: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                generate_ids(backbone, [prompt], max_tokens, None, streamer)
+            except BaseException as error:
+                failed.append(error)
+                streamer.end()  # or whoever reads would wait for ever
+
+        worker = Thread(target=work)
         worker.start()
         begun = False
         for piece in streamer:
@@ -112,6 +121,8 @@ def stream(backbone: Backbone, passes: Sequence[Pass], text: str, *, max_tokens:
                 begun = True
                 yield piece.replace("\n", "")
         worker.join()
+        if failed:
+            raise failed[0]
 
 
 @lru_cache(maxsize=4)

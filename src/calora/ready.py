@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from calora.adapter import Adapter, adapter_sha256, read_adapter
-from calora.calibration import fold, read_calibration
+from calora.calibration import Unfolded, calibrated, read_calibration
 from calora.errors import CaloraError
 
 
@@ -16,7 +16,22 @@ def read_ready(folder: str | Path, parents: Sequence[str | Path] = ()) -> Adapte
         parents: Folders of the calibration's parent adapters, in order.
 
     Raises:
-        CaloraError: It is neither, a parent is missing, or a parent is not the one it was calibrated with.
+        CaloraError: It is neither, a parent is missing, a parent is not the one it was calibrated with, or it is of a
+            kind that cannot become one adapter.
+    """
+    ready = read_runnable(folder, parents)
+    if isinstance(ready, Unfolded):
+        raise CaloraError(
+            f"{folder}: an {ready.card.kind.replace('-', ' ')} cannot become one adapter",
+            "calora run and evaluate take it as it is; for other runtimes calibrate with another kind",
+        )
+    return ready
+
+
+def read_runnable(folder: str | Path, parents: Sequence[str | Path] = ()) -> Adapter | Unfolded:
+    """Read what torch can run: an adapter, or a calibrated merge, in its two parts where no adapter can hold it.
+
+    Arguments and errors as `read_ready`, which refuses the two parts.
     """
     folder = Path(folder)
     if (folder / "adapter_config.json").exists():
@@ -38,4 +53,4 @@ def read_ready(folder: str | Path, parents: Sequence[str | Path] = ()) -> Adapte
             raise CaloraError(
                 f"{parent} is not the adapter {name} that {folder} was calibrated with", "calibrate again on this one"
             )
-    return fold(calibration.card.merge([read_adapter(parent) for parent in parents]), calibration)
+    return calibrated(calibration.card.merge([read_adapter(parent) for parent in parents]), calibration)

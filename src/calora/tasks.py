@@ -27,6 +27,7 @@ class Task:
         label: What the answer is called, in lower case but for languages.
         field: Where records hold a primary task's references, the key of a secondary one's; the name if None.
         metric: The ROUGE by which a primary task's answers are compared, the paper's choice.
+        language: Two-letter code of a language task's language; the name if None.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Task:
     label: str
     field: str | None = None
     metric: Metric = "rougeL"
+    language: str | None = None
 
     @property
     def key(self) -> str:
@@ -117,7 +119,8 @@ class Composition:
     @property
     def language(self) -> str:
         """The two-letter code of the language of the answer."""
-        return self.tasks[-1].name if self.tasks[-1].role == "language" else "en"
+        last = self.tasks[-1]
+        return (last.language or last.name) if last.role == "language" else "en"
 
     @property
     def metric(self) -> Metric:

@@ -108,6 +108,29 @@ def test_each_artefact_is_trained_once_and_what_is_there_is_not_made_again(
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the text has:UserWarning")
+def test_a_cell_of_other_settings_is_gone_before_anything_else_is_made(
+    grid: Callable[..., Grid], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = [{"name": "zero-shot"}, {"name": "calibration"}]
+    grid(approaches=wanted, compositions=["summary+es"]).go()
+    cells = tmp_path / "run/cells"
+    kept, stale = (next(cells.glob(f"summary+es--{name}--*")) for name in ("zero-shot", "calibration"))
+    before = kept.read_bytes()
+
+    def killed(self: Grid, place: Any, *arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Grid, "cell", killed)
+    other = TRAINING | {"learning_rate": 2e-3}
+    with pytest.raises(KeyboardInterrupt):
+        grid(approaches=wanted, compositions=["summary+es"], calibration=other).go()
+    assert not stale.exists()
+    assert not (tmp_path / "run/predictions" / f"{stale.stem}.jsonl").exists()
+    assert kept.read_bytes() == before
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:the text has:UserWarning")
 def test_every_approach_answers_two_tasks_and_nearly_all_three(grid: Callable[..., Grid]) -> None:
     names = list(approaches())
     options = {

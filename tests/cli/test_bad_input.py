@@ -40,6 +40,8 @@ def lines(path: Path, *rows: object) -> Path:
         (["train", "poem", "out"], "unknown task 'poem'", "summary"),
         (["demo", "--backbone", "nowhere/at-all"], "nowhere/at-all", "embedded names"),
         (["demo", "--composition", "summary"], "summary is no composition", "summary+es"),
+        (["demo", "--composition", "reply+professional+es"], "has no reply reference", "reply references"),
+        (["calibrate", "summary+es", "one", "--out", "out"], "has 2 tasks, 1 adapters were given", "in order"),
         (["demo", "--quick", "--full"], "exclude each other", "one of them"),
         (["sizes"], "no architecture", "--paper"),
         (["sizes", "absent.json"], "absent.json", "config.json"),

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from calora.bench.case import EVALUATION_SEED, Case, Workplace
 from calora.bench.cells import cell_stem, write_cell
 from calora.bench.recipe import Recipe
-from calora.corpus import Example
+from calora.bench.rows import choice_file
+from calora.corpus import Example, Split
 from calora.generation import Answer
-from calora.storage import slug
 
 BACKBONE, SEEDS, DIALOGUES = "tiny", (0, 1), 9
 COMPOSITIONS = ("summary+es", "reply+casual", "summary+professional+es")
@@ -102,7 +102,7 @@ def cell_path(run: Path, label: str, composition: str, seed: int) -> Path:
 
 
 def choice_path(run: Path) -> Path:
-    return run / "choices" / f"{slug(f'linear (tuned)--{BACKBONE}')}.json"
+    return choice_file(run, "linear (tuned)", BACKBONE)
 
 
 def predictions_path(run: Path, label: str, composition: str, seed: int) -> Path:
@@ -126,6 +126,7 @@ def _write(
     run: Path, place: Workplace, examples: list[Example], found: list[Answer], where: tuple[str, str, str, int]
 ) -> None:
     label, title, name, seed = where
+    splits: tuple[Split, ...] = ("test", "train") if label == "constant" else ("test",)  # it reads training records too
     head = {
         "composition": name,
         "approach": label,
@@ -135,7 +136,7 @@ def _write(
         "provenance": {
             "backbone": "ab" * 32,
             "dtype": ("float32", "bfloat16")[seed % 2],
-            "data": {"test": place.data_key("test")},
+            "data": {split: place.data_key(split) for split in splits},
             "evaluation_seed": EVALUATION_SEED,
             "max_tokens": place.recipe.max_tokens,
             **({"training": [{"validation": VALIDATION}]} if label == "calibration" else {}),

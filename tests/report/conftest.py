@@ -103,7 +103,7 @@ def write_run(tmp_path: Path) -> Callable[..., Path]:
             {"merge": {"start": "factors", "strengths": [1.0, 1.0]}, "loss": 2.75, "retrieval": 25.0},
             {"merge": {"start": "factors", "strengths": [0.5, 0.5]}, "loss": 3.5, "retrieval": None},
         ]
-        put(run / "store/merge-search/summary-es-cd34.json", {"chosen": chosen, "tried": tried})
+        put(run / "store/merge-search/summary+es-seed-0-cd34", {"chosen": chosen, "tried": tried})
         return run
 
     return write

@@ -19,7 +19,10 @@ from calora.merging import Start
 from calora.training.settings import TrainingSettings
 
 _PAPER = "https://arxiv.org/abs/2507.16083"
-_SEARCH = [{"start": start, "rate": rate} for start in ("factors", "product") for rate in (5e-4, 1e-3)]
+_SEARCH = [
+    *({"start": "factors", "rate": rate} for rate in (5e-4, 1e-3, 2e-3)),
+    {"start": "product", "strength": 0.7, "rate": 1e-3},
+]
 _ALONE_SEARCH = [{"rate": rate} for rate in (5e-4, 1e-3, 2e-3, 4e-3)]
 
 

@@ -7,7 +7,8 @@ from calora.bench.making import adapter_steps
 from calora.merging import Merge, Start
 
 SEARCH = [
-    *({"start": "factors", "strength": strength} for strength in (0.5, 0.7)),
+    {"start": "factors"},
+    {"start": "factors", "strength": 0.7},
     *({"start": "product", "strength": strength} for strength in (0.8, 1.0)),
 ]
 

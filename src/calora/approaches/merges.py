@@ -7,7 +7,7 @@ from calora.bench.making import adapter_steps
 from calora.merging import find_merge_method
 
 
-@approach("concatenation", "Concatenation", search=[{"strength": s} for s in (0.5, 0.7, 0.85, 1.0)])
+@approach("concatenation", "Concatenation", search=[{}, *({"strength": s} for s in (0.7, 0.85, 1.0))])
 def concatenation(case: Case, strength: float | None = None) -> Plan:
     """Plan one pass with the concatenated adapters.
 

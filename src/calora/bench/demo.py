@@ -20,6 +20,7 @@ from calora.bench.store import Made, Step, StepFailedError, Store
 from calora.bench.timing import Timing, time_passes
 from calora.calibration import Kind
 from calora.console import counting
+from calora.corpus import load_everyday, make_examples
 from calora.errors import CaloraError
 from calora.storage import read_card, write_text
 from calora.tasks import Composition
@@ -56,7 +57,7 @@ def demo_recipe(
         seed: Of training; evaluation always has the same names.
 
     Raises:
-        CaloraError: It is no composition of that kind.
+        CaloraError: It is no composition of that kind, or the corpus has no references for it.
     """
     tasks = Composition.parse(composition).tasks
     if tasks[0].role != "primary" or len(tasks) < 2:
@@ -64,6 +65,7 @@ def demo_recipe(
             f"{composition} is no composition of a primary and a secondary task",
             "the demo needs one such as summary+es or reply+casual",
         )
+    make_examples(load_everyday("test")[:1], Composition(tasks), seed=0)  # or there is nothing to learn from
     search: dict[str, Any] = {"finalists": _FINALISTS[preset], "strengths": _COARSE if preset == "quick" else FINE}
     train, validation, test = _RECORDS[preset]
     training = TrainingSettings(learning_rate=_ADAPTER_RATES[preset], epochs=_EPOCHS[preset])

@@ -5,23 +5,23 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from calora.approaches.one_pass import one_pass
 from calora.approaches.registry import Plan
 from calora.backbone import native_dtype
 from calora.bench.case import EVALUATION_SEED, Case, Workplace
-from calora.bench.cells import Cell, backbone_label, read_cell, write_cell
+from calora.bench.cells import Cell, predictions_file, read_cell, write_cell
 from calora.bench.recipe import ApproachRecipe, Recipe
-from calora.bench.rows import Choice, Place, Row, Trial, candidates_of, rows_of
+from calora.bench.rows import Choice, Place, Row, rows_of
+from calora.bench.search import Search, choose, search_of
 from calora.bench.store import Step, StepFailedError, Store
 from calora.bench.timing import peak_memory, time_passes
 from calora.console import counting
 from calora.corpus import Split
 from calora.errors import CaloraError
 from calora.generation import Answer, Pass, answer_all
-from calora.storage import fingerprint, read_card, slug, write_text
+from calora.storage import fingerprint, slug, write_text
 
 CELL_VERSION = 1
 _TIMED_TEXTS, _TIMED_TOKENS, _TIMED_ROUNDS = 8, 24, 2
@@ -107,6 +107,7 @@ class Grid:
         places = self.places()
         for place in places:
             self.progress.total[place.row.label] += 1
+        self._drop_stale(places)
         cells = []
         for index, place in enumerate(places):
             before = places[max(0, index - 1)].case
@@ -138,6 +139,7 @@ class Grid:
             found = read_cell(path)
             if found.key == key:
                 return found
+            _remove_cell(path)
         values = [self._made(step) for step in plan.parents]
         self._tell(f"cell {name}")
         begin = time.monotonic()
@@ -145,41 +147,36 @@ class Grid:
         self._seconds["cell"].append(time.monotonic() - begin)
         return read_cell(path)
 
+    def _drop_stale(self, places: Sequence[Place]) -> None:
+        """Remove the cells that were answered on other terms, lest a run that stops before their turn show them."""
+        for place in places:
+            path = self.run / "cells" / f"{place.name}.json"
+            if not path.exists():
+                continue
+            try:
+                if place.row.setting == "tuned" and self._search(place.row, place.case.backbone_name).found is None:
+                    continue  # what will be chosen is not known yet
+                key = self._planned(place, "test", self.options(place))[2]
+            except Exception:  # it will fail when its turn comes, and be told then
+                continue
+            if read_cell(path).key != key:
+                _remove_cell(path)
+
     def options(self, place: Place) -> dict[str, Any]:
         """The options of a row: its own, and on top of them what the search chose."""
         own = dict(place.row.recipe.options)
         return own if place.row.setting == "paper" else {**self.choice(place.row, place.case.backbone_name).options}
 
     def choice(self, row: Row, backbone: str) -> Choice:
-        """Search a tuned row on validation, unless that was done with the same settings.
+        """Search a tuned row on validation, unless that was done with the same settings."""
+        search = self._search(row, backbone)
+        return search.found or choose(search, lambda place, options: self.cell(place, "validation", options))
 
-        Every candidate is tried on the search's compositions with the recipe's first seed.
-        """
-        assert self.recipe.search is not None
-        candidates = candidates_of(row, self.recipe.search.budget)
-        cases = [
-            Case(self.workplace, backbone, self.recipe.parse(name), self.recipe.seeds[0])
-            for name in self.recipe.search.compositions
-        ]
-        places = [Place(row, case) for case in cases]
-        trials = [self._planned(place, "validation", options)[2] for options in candidates for place in places]
-        key = fingerprint([candidates, trials])
-        path = self.run / "choices" / f"{slug(row.label)}--{backbone_label(backbone)}.json"
-        if path.exists():
-            found = read_card(path, Choice)
-            if found.key == key:
-                return found
-        tried = []
-        for options in candidates:
-            cells = [self.cell(place, "validation", options) for place in places]
-            metrics = [f"masked_{place.case.composition.metric}" for place in places]
-            retrieval = fmean([cell.scores["retrieval"] for cell in cells])
-            rouge = fmean([cell.scores[metric] for cell, metric in zip(cells, metrics, strict=True)])
-            tried.append(Trial(options=options, retrieval=retrieval, rouge=rouge))
-        best = max(tried, key=lambda trial: (trial.retrieval, trial.rouge))
-        choice = Choice(approach=row.approach.name, options=best.options, tried=tried, key=key)
-        write_text(path, choice.model_dump_json(indent=2) + "\n")
-        return choice
+    def _search(self, row: Row, backbone: str) -> Search:
+        def key_of(place: Place, options: Mapping[str, Any]) -> str:
+            return self._planned(place, "validation", options)[2]
+
+        return search_of(self.workplace, self.run, row, backbone, key_of)
 
     def _answer(
         self, path: Path, place: Place, split: Split, plan: Plan, values: list[Any], made: dict[str, Any]
@@ -279,6 +276,11 @@ class Grid:
             for seed in recipe.seeds or self.recipe.seeds:
                 for name in recipe.compositions or self.recipe.compositions:
                     yield Case(self.workplace, backbone, self.recipe.parse(name), seed)
+
+
+def _remove_cell(path: Path) -> None:
+    predictions_file(path).unlink(missing_ok=True)
+    path.unlink()
 
 
 def failures(grid: Grid) -> list[tuple[str, str, int]]:

@@ -222,17 +222,19 @@ def validation_retrieval(case: Case, given: Sequence[Example] | None = None) -> 
         given: Other examples to answer.
     """
     own = [example for example in case.evaluation_examples("validation") if example.domain != case.without]
-    examples = given or own
-    answers = answer_all(
-        case.backbone,
-        [Pass(None, case.backbone.prompt(case.composition))],
-        [example.text for example in examples],
-        max_tokens=case.recipe.max_tokens,
-    )
+    return retrieval_of(case.backbone, case.composition, given or own, case.recipe.max_tokens)
+
+
+def retrieval_of(
+    backbone: Backbone, composition: Composition, examples: Sequence[Example], max_tokens: int = PLAIN_MAX_TOKENS
+) -> float:
+    """Retrieval, in percent, of whatever acts on the backbone now, under the prompt of a composition."""
+    texts = [example.text for example in examples]
+    answers = answer_all(backbone, [Pass(None, backbone.prompt(composition))], texts, max_tokens=max_tokens)
     return score_answers(
         [answer.text for answer in answers],
         [example.target for example in examples],
         [example.names for example in examples],
         [example.domain for example in examples],
-        case.composition.language,
+        composition.language,
     ).means["retrieval"]

@@ -7,6 +7,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from calora.errors import CaloraError
+from calora.metrics.language import check_language
 from calora.tasks import TASKS, Composition, Metric, Role, Task
 from calora.training.settings import TrainingSettings
 
@@ -27,6 +28,7 @@ class TaskRecipe(_Part):
         label: What the answer is called.
         field: Where the records hold its references; the task's name if left out.
         metric: By which its answers are ranked beside retrieval.
+        language: Two-letter code of a language task's language; the task's name if left out.
     """
 
     role: Role
@@ -35,6 +37,7 @@ class TaskRecipe(_Part):
     label: str
     field: str | None = None
     metric: Metric = "rougeL"
+    language: str | None = None
 
 
 class ApproachRecipe(_Part):
@@ -172,7 +175,7 @@ def read_recipe(path: str | Path) -> Recipe:
         raise CaloraError(f"recipe {path}: {where}: {first['msg']}", "see the examples in recipes/") from error
     searched = recipe.search.compositions if recipe.search else ()
     for composition in {*recipe.compositions, *searched, *(c for a in recipe.approaches for c in a.compositions or ())}:
-        recipe.parse(composition)
+        check_language(recipe.parse(composition).language)
     for task, pairs in recipe.data.outside.items():
         recipe.parse(task)
         if not pairs.is_file():

@@ -1,16 +1,17 @@
 """The rows of a benchmark: approaches with their settings, what each may try, and what a search chose."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from calora.approaches.registry import Approach, find_approach
 from calora.bench.case import Case
-from calora.bench.cells import cell_stem
+from calora.bench.cells import backbone_label, cell_stem
 from calora.bench.recipe import ApproachRecipe, Recipe, Setting
 from calora.errors import CaloraError
-from calora.storage import fingerprint
+from calora.storage import fingerprint, slug
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,17 @@ class Choice(BaseModel):
     options: dict[str, Any]
     tried: list[Trial]
     key: str
+
+
+def choice_file(run: Path, label: str, backbone: str) -> Path:
+    """Where the choice for a row and a backbone lies.
+
+    Args:
+        run: The run folder.
+        label: Of the tuned row.
+        backbone: As for `Backbone.load`.
+    """
+    return run / "choices" / f"{slug(label)}--{backbone_label(backbone)}.json"
 
 
 def rows_of(recipe: Recipe) -> list[Row]:

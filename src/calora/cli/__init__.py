@@ -1,8 +1,10 @@
 """The command line: one command a file, each a thin call of the library."""
 
+import errno
 import os
 import sys
 import traceback
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
@@ -25,6 +27,23 @@ from calora.cli import (
 )
 from calora.errors import CaloraError
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+# What is wrong with a place on a disk, and no fault of ours.
+_FILES = frozenset(
+    (
+        errno.EACCES,
+        errno.EDQUOT,
+        errno.EISDIR,
+        errno.ENAMETOOLONG,
+        errno.ENOENT,
+        errno.ENOSPC,
+        errno.ENOTDIR,
+        errno.EPERM,
+        errno.EROFS,
+    )
+)
 # The packages of the extra `all`; what else a command misses is in `bench`.
 _ALL = frozenset("accelerate gguf jinja2 lingua matplotlib peft rouge_score sacrebleu torch transformers".split())
 _SERVE = frozenset("fastapi httpx2 uvicorn xllamacpp".split())
@@ -73,15 +92,26 @@ def main() -> None:
         extra = "all" if error.name in _ALL else "serve" if error.name in _SERVE else "bench"
         console.print("[bold]hint:[/] " + _plain(f'pip install "calora[{extra}]"'))
         sys.exit(2)
+    except OSError as error:
+        if error.errno not in _FILES:
+            _ours(console, error)
+        where = f"{error.filename}: " if error.filename else ""
+        console.print(f"[bold red]error:[/] {_plain(f'{where}{error.strerror}')}")
+        console.print("[bold]hint:[/] look at the place, its permissions and the space on its disk, then try again")
+        sys.exit(2)
     except KeyboardInterrupt:
         console.print("stopped; start the same command again to go on")
         sys.exit(130)
     except Exception as error:
-        if os.environ.get("CALORA_DEBUG"):
-            traceback.print_exc()
-        console.print(f"[bold red]calora failed:[/] {type(error).__name__}: {_plain(str(error))}")
-        console.print("[bold]hint:[/] this is our fault; set CALORA_DEBUG=1 to see where, and please report it")
-        sys.exit(1)
+        _ours(console, error)
+
+
+def _ours(console: "Console", error: Exception) -> NoReturn:
+    if os.environ.get("CALORA_DEBUG"):
+        traceback.print_exc()
+    console.print(f"[bold red]calora failed:[/] {type(error).__name__}: {_plain(str(error))}")
+    console.print("[bold]hint:[/] this is our fault; set CALORA_DEBUG=1 to see where, and please report it")
+    sys.exit(1)
 
 
 def _plain(text: str) -> str:

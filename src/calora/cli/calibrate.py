@@ -18,7 +18,7 @@ def command(
     kind: Annotated[
         str, typer.Option(help="column-bias, low-rank, row-scale, output-bias or output-scale.")
     ] = "column-bias",
-    rank: Annotated[int, typer.Option(help="Of low-rank.")] = 4,
+    rank: Annotated[int, typer.Option(min=1, help="Of low-rank.")] = 4,
     shared: Annotated[str, typer.Option(help="kind (one for all layers, as in the paper) or layer.")] = "kind",
     start: options.StartOption = "factors",
     strengths: options.StrengthsOption = None,
@@ -27,12 +27,17 @@ def command(
     learning_rate: Annotated[
         float | None, typer.Option(help="1e-3, or 2e-3 for low-rank; the paper's is 5e-4.")
     ] = None,
-    epochs: Annotated[int, typer.Option(help="At most; stops when validation loss does.")] = 3,
-    batch_size: int = 8,
+    epochs: Annotated[int, typer.Option(min=1, help="At most; stops when validation loss does.")] = 3,
+    batch_size: Annotated[int, typer.Option(min=1)] = 8,
     seed: options.SeedOption = 0,
     force: Annotated[bool, typer.Option(help="Replace OUT.")] = False,
 ) -> None:
-    """Calibrate the merge of two or three adapters for one composition; goes on where it was stopped."""
+    """Calibrate the merge of two or three adapters for one composition; goes on where it was stopped.
+
+    The epoch with the best validation retrieval is kept.
+    """
+    from functools import partial
+
     from pydantic import ValidationError
 
     from calora.adapter import write_adapter
@@ -47,42 +52,50 @@ def command(
     options.refuse_existing(out, force)
     if fold_to is not None:
         options.refuse_existing(fold_to, force)
+    if len(adapters) != len(parsed.tasks):
+        raise CaloraError(
+            f"{parsed} has {len(parsed.tasks)} tasks, {len(adapters)} adapters were given", "give one a task, in order"
+        )
     parents, shas = options.read_parents(adapters)
-    train, validation = options.training_examples(parsed, data, seed)
-    train(0)
     name = backbone or (parents[0].card.backbone if parents[0].card else None)
     if name is None:
         raise CaloraError(f"{adapters[0]} does not say its backbone", "pass --backbone")
-
-    from calora.backbone import Backbone
-    from calora.training.calibration import train_calibration
-    from calora.training.settings import TrainingSettings
-
-    loaded = Backbone.load(name)
     try:
         merge = Merge(start=start, strengths=options.parse_strengths(strengths))  # type: ignore[arg-type]
-        card = CalibrationCard(
+        draft = CalibrationCard(
             kind=kind,  # type: ignore[arg-type]
             rank=rank,
             shared=shared,  # type: ignore[arg-type]
             composition=str(parsed),
             merge=merge,
             parents=shas,
-            backbone=loaded.name,
-            backbone_sha256=loaded.sha256,
-            prompt=loaded.prompt(parsed),
+            backbone="",
+            backbone_sha256="",
         )
     except ValidationError as error:
         first = error.errors()[0]
         raise CaloraError(
-            f"{'.'.join(map(str, first['loc']))} = {first['input']!r}: {first['msg']}", f"kinds: {', '.join(KINDS)}"
+            f"{'.'.join(map(str, first['loc']))} = {first['input']!r}: {first['msg']}",
+            f"kinds: {', '.join(KINDS)}; shared: kind, layer; starts: factors, product",
         ) from error
+    merged = merge(parents)
+    train, validation = options.training_examples(parsed, data, seed)
+    train(0)
+
+    from calora.backbone import Backbone
+    from calora.bench.making import retrieval_of
+    from calora.training.calibration import train_calibration
+    from calora.training.settings import TrainingSettings
+
+    loaded = Backbone.load(name)
+    origin = {"backbone": loaded.name, "backbone_sha256": loaded.sha256, "prompt": loaded.prompt(parsed)}
+    card = draft.model_copy(update=origin)
     rate = learning_rate or (2e-3 if kind == "low-rank" else 1e-3)
     settings = TrainingSettings(learning_rate=rate, epochs=epochs, batch_size=batch_size, seed=seed)
-    merged = merge(parents)
     depends = (card.model_dump(mode="json"), str(loaded.model.dtype), settings.model_dump())
     with options.checkpoints(out, data, *depends) as work:
-        calibration = train_calibration(loaded, merged, card, train, validation, settings, work)
+        judge = partial(retrieval_of, loaded, parsed, validation(0))
+        calibration = train_calibration(loaded, merged, card, train, validation, settings, work, judge=judge)
         write_calibration(calibration, out)
     options.say(f"wrote {out}: {calibration.parameters:,} parameters")
     if fold_to is not None:

@@ -23,11 +23,12 @@ def command(
     """
     if quick and full:
         raise CaloraError("--quick and --full exclude each other", "take one of them")
+    from calora.bench.cells import backbone_label
     from calora.bench.demo import Preset, demo_recipe, run_demo
 
     preset: Preset = "quick" if quick else "full" if full else "default"
     recipe = demo_recipe(preset, composition, backbone, seed)
-    folder = run or Path("runs") / f"{composition.replace('+', '-')}-{Path(backbone).stem}-{preset}-{seed}"
+    folder = run or Path("runs") / f"{composition.replace('+', '-')}-{backbone_label(backbone)}-{preset}-{seed}"
 
     from calora.cli.bench import following
     from calora.cli.show import console

@@ -84,6 +84,7 @@ def read_parents(folders: Sequence[Path]) -> "tuple[list[Adapter], dict[str, str
     for folder in folders:
         adapter = read_adapter(folder)
         name = adapter.card.name if adapter.card else folder.name
+        name = folder.name if name in parents else name  # two adapters of one task
         if name in parents:
             raise CaloraError(f"two adapters are called {name}", "give each adapter once")
         adapters.append(adapter)

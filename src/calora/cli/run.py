@@ -20,11 +20,11 @@ def command(
         str | None, typer.Option(help="Ask for this rather than what the folder says; of a bundle, which.")
     ] = None,
     backbone: Annotated[str | None, typer.Option("--backbone", "-b", help="The folder's own if left out.")] = None,
-    max_tokens: int = 96,
+    max_tokens: Annotated[int, typer.Option(min=1)] = 96,
 ) -> None:
     """Answer a text from a file or standard input; the answer streams to standard output."""
     from calora.errors import CaloraError
-    from calora.ready import read_ready
+    from calora.ready import read_runnable
     from calora.serving.ready_made import DEFAULT_BACKBONE, find_ready_made
     from calora.tasks import Composition
 
@@ -41,7 +41,7 @@ def command(
     if (folder / "bundle.json").exists():
         _from_bundle(folder, str(parsed or ""), given, backbone, max_tokens)
         return
-    ready = read_ready(folder, adapter or ())
+    ready = read_runnable(folder, adapter or ())
     name = backbone or (ready.card.backbone if ready.card else None)
     if name is None:
         raise CaloraError(f"{folder} does not say its backbone", "pass --backbone")

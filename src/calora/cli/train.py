@@ -14,13 +14,18 @@ def command(
     backbone: options.BackboneOption = "gemma3-270m",
     data: options.DataOption = None,
     learning_rate: Annotated[float, typer.Option(help="The paper's is 5e-5, for far more data.")] = 3e-4,
-    epochs: Annotated[int, typer.Option(help="At most; stops when validation loss does.")] = 3,
-    batch_size: int = 8,
-    rank: int = 32,
+    epochs: Annotated[int, typer.Option(min=1, help="At most; stops when validation loss does.")] = 3,
+    batch_size: Annotated[int, typer.Option(min=1)] = 8,
+    rank: Annotated[int, typer.Option(min=1)] = 32,
     seed: options.SeedOption = 0,
     force: Annotated[bool, typer.Option(help="Replace OUT.")] = False,
 ) -> None:
-    """Train a LoRA adapter on every linear layer; goes on where it was stopped."""
+    """Train a LoRA adapter on every linear layer; goes on where it was stopped.
+
+    Of a single task the epoch with the lowest validation loss is kept, of a composition that with the best retrieval.
+    """
+    from functools import partial
+
     from calora.adapter import write_adapter
     from calora.tasks import Composition
 
@@ -30,6 +35,7 @@ def command(
     train(0)
 
     from calora.backbone import Backbone
+    from calora.bench.making import retrieval_of
     from calora.training.adapter import train_adapter
     from calora.training.settings import TrainingSettings
 
@@ -37,6 +43,7 @@ def command(
     loaded = Backbone.load(backbone)
     depends = (task, loaded.sha256, str(loaded.model.dtype), settings.model_dump(), rank)
     with options.checkpoints(out, data, *depends) as work:
-        adapter = train_adapter(loaded, composition, train, validation, settings, work, rank=rank)
+        judge = partial(retrieval_of, loaded, composition, validation(0)) if len(composition.tasks) > 1 else None
+        adapter = train_adapter(loaded, composition, train, validation, settings, work, rank=rank, judge=judge)
         write_adapter(adapter, out)
     options.say(f"wrote {out}: {adapter.parameters:,} parameters")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from calora.bench.rows import choice_file
 from calora.errors import CaloraError
 from calora.report.bench_charts import STORAGE_HEIGHT, CostChart, cost_chart, storage_chart
 from calora.report.browser import browser_data
@@ -14,7 +15,7 @@ from calora.report.page import rendered, versions
 from calora.report.results import MEASURE_NAMES, Measure, Results
 from calora.report.table import NOTHING, one_line
 from calora.report.table_forms import MainColumn, main_columns, shown
-from calora.storage import slug, write_text
+from calora.storage import write_text
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def _searches(results: Results) -> list[dict[str, Any]]:
     found = []
     for label, title in results.titles.items():
         for backbone in results.recipe.backbones:
-            path = results.run / "choices" / f"{slug(f'{label}--{Path(backbone).stem}')}.json"
+            path = choice_file(results.run, label, backbone)
             if path.exists():
                 found.append({"title": title, "backbone": backbone, "tried": _tried(path)})
     return found

@@ -79,7 +79,8 @@ def _mark(run: Path, cell: Cell) -> Mark:
 
 def _search(run: Path) -> dict[str, Any] | None:
     """What the merge search tried: those that were let to answer first, then by loss."""
-    path = next(iter(sorted((run / "store" / "merge-search").glob("*.json*"))), None)
+    files = (path for path in (run / "store" / "merge-search").glob("*") if path.is_file())
+    path = max(files, key=lambda path: path.stat().st_mtime, default=None)
     if path is None:
         return None
     found = _json(path)

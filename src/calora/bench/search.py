@@ -1,0 +1,79 @@
+"""The search of a tuned row: every candidate on the search's compositions, judged on validation."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from calora.bench.case import Case, Workplace
+from calora.bench.cells import Cell
+from calora.bench.rows import Choice, Place, Row, Trial, candidates_of, choice_file
+from calora.storage import fingerprint, read_card, write_text
+
+
+@dataclass(frozen=True)
+class Search:
+    """What a search tries, and where.
+
+    Args:
+        row: The tuned row.
+        candidates: Options.
+        places: Of the search's compositions, with the recipe's first seed.
+        key: Fingerprint of all that the choice depends on.
+        path: Where the choice lies.
+    """
+
+    row: Row
+    candidates: Sequence[Mapping[str, Any]]
+    places: Sequence[Place]
+    key: str
+    path: Path
+
+    @property
+    def found(self) -> Choice | None:
+        """What was chosen, if that was done with the same settings."""
+        found = read_card(self.path, Choice) if self.path.exists() else None
+        return found if found is not None and found.key == self.key else None
+
+
+def search_of(
+    workplace: Workplace, run: Path, row: Row, backbone: str, key_of: Callable[[Place, Mapping[str, Any]], str]
+) -> Search:
+    """The search of a row on a backbone.
+
+    Args:
+        workplace: With the recipe, which has a search.
+        run: The run folder.
+        row: A tuned one.
+        backbone: As for `Backbone.load`.
+        key_of: (place, options) to the key of the validation cell.
+    """
+    recipe = workplace.recipe
+    assert recipe.search is not None
+    candidates = candidates_of(row, recipe.search.budget)
+    cases = [Case(workplace, backbone, recipe.parse(name), recipe.seeds[0]) for name in recipe.search.compositions]
+    places = [Place(row, case) for case in cases]
+    trials = [key_of(place, options) for options in candidates for place in places]
+    key = fingerprint([candidates, trials, [case.composition.metric for case in cases]])
+    return Search(row, candidates, places, key, choice_file(run, row.label, backbone))
+
+
+def choose(search: Search, answer: Callable[[Place, Mapping[str, Any]], Cell]) -> Choice:
+    """Try every candidate and write down which has the highest mean retrieval; the task's ROUGE breaks ties.
+
+    Args:
+        search: What to try.
+        answer: (place, options) to the validation cell.
+    """
+    tried = []
+    metrics = [f"masked_{place.case.composition.metric}" for place in search.places]
+    for options in search.candidates:
+        cells = [answer(place, options) for place in search.places]
+        retrieval = fmean([cell.scores["retrieval"] for cell in cells])
+        rouge = fmean([cell.scores[metric] for cell, metric in zip(cells, metrics, strict=True)])
+        tried.append(Trial(options=dict(options), retrieval=retrieval, rouge=rouge))
+    best = max(tried, key=lambda trial: (trial.retrieval, trial.rouge))
+    choice = Choice(approach=search.row.approach.name, options=best.options, tried=tried, key=search.key)
+    write_text(search.path, choice.model_dump_json(indent=2) + "\n")
+    return choice

@@ -1,0 +1,119 @@
+"""From one's own data to an answer, command by command, on a tiny backbone."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from calora.adapter import read_adapter
+from calora.backbone import Backbone
+from calora.bench.cells import read_cell
+from calora.calibration import read_calibration
+from tests.cli.conftest import Run
+
+pytestmark = pytest.mark.slow
+DIALOGUE = "Ann: Could you call me about the concert tonight?\nBob: Of course."
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Pairs of one's own."""
+    file = tmp_path / "mine.jsonl"
+    rows = [{"text": f"Ann: Shall we meet at {hour}?\nBob: Yes.", "target": f"A las {hour}."} for hour in range(1, 13)]
+    file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return file
+
+
+@pytest.fixture
+def trained(calora: Run, llama: Backbone, data: Path) -> list[str]:
+    """Two adapters, and the options that name data and backbone."""
+    given = ["--data", str(data), "--epochs", "1"]
+    for task in ("summary", "es"):
+        code, _, err = calora("train", task, task, "--backbone", llama.name, "--rank", 4, *given)
+        assert code == 0, err
+        assert f"wrote {task}: " in err
+    return given
+
+
+@pytest.mark.filterwarnings("ignore:the text has:UserWarning")  # what a tiny backbone says is long
+def test_train_calibrate_run_and_evaluate(
+    calora: Run, trained: list[str], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, _, err = calora("calibrate", "summary+es", "summary", "es", "--out", "both", "--fold", "folded", *trained)
+    assert code == 0, err
+    assert not list(tmp_path.glob(".*")), "checkpoints are removed"
+    parents = ["--adapter", "summary", "--adapter", "es"]
+    monkeypatch.setattr("sys.stdin", io.StringIO(DIALOGUE))
+    code, spoken, err = calora("run", "both", *parents, "--max-tokens", 8)
+    assert code == 0, err
+    (tmp_path / "dialogue.txt").write_text(DIALOGUE, encoding="utf-8")
+    code, folded, _ = calora("run", "folded", "dialogue.txt", "--max-tokens", 8)
+    assert (code, folded) == (0, spoken), "the folded adapter says what the calibration on its parents does"
+    few = ["--data", data, "--limit", 3]
+    code, _, err = calora("evaluate", "summary+es", "both", *parents, *few, "--out", "scored")
+    assert code == 0, err
+    cell = read_cell(tmp_path / "scored/cells/both.json")
+    assert (cell.n, cell.costs.parameters) == (3, read_calibration(tmp_path / "both").parameters)
+    code, _, err = calora("evaluate", "summary+es", *parents, *few, "--multi-step")
+    assert code == 0, err
+
+
+def test_what_no_lora_can_hold_runs_as_it_is_and_is_not_exported(
+    calora: Run, trained: list[str], tmp_path: Path
+) -> None:
+    code, _, err = calora(
+        "calibrate", "summary+es", "summary", "es", "--out", "both", "--kind", "output-bias", *trained
+    )
+    assert code == 0, err
+    (tmp_path / "dialogue.txt").write_text(DIALOGUE, encoding="utf-8")
+    parents = ["--adapter", "summary", "--adapter", "es"]
+    code, _, err = calora("run", "both", "dialogue.txt", *parents, "--max-tokens", 4)
+    assert code == 0, err
+    code, _, err = calora("export", "both", "both.gguf", *parents)
+    assert code == 2
+    assert "cannot become one adapter" in err
+    code, _, err = calora("run", "both", "dialogue.txt", "--adapter", "summary", "--adapter", "nowhere")
+    assert code == 2
+    assert "nowhere/adapter_model.safetensors is missing" in err
+
+
+def test_a_stopped_training_goes_on_only_with_the_same_settings(
+    calora: Run, llama: Backbone, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    def train(epochs: int) -> int:
+        arguments = ["train", "summary", "out", "--data", data, "--backbone", llama.name, "--rank", 4]
+        return calora(*arguments, "--epochs", epochs)[0]
+
+    with monkeypatch.context() as patch:
+        patch.setattr("calora.adapter.write_adapter", stopped)
+        assert train(1) == 130
+    (left,) = (tmp_path / ".out-checkpoints").iterdir()
+    before = {path.name for path in left.iterdir()}
+    assert before, "checkpoints are kept"
+    with monkeypatch.context() as patch:
+        patch.setattr("calora.adapter.write_adapter", stopped)
+        assert train(2) == 130
+    assert len(list((tmp_path / ".out-checkpoints").iterdir())) == 2, "other settings begin anew"
+    assert train(1) == 0
+    assert read_adapter(tmp_path / "out").rank == 4
+    assert not (tmp_path / ".out-checkpoints").exists()
+
+
+def test_what_is_there_is_kept(calora: Run, trained: list[str]) -> None:
+    code, _, err = calora("calibrate", "summary+es", "summary", "es", "--out", "both", "--fold", "es", *trained)
+    assert code == 2
+    assert "es is there already" in err
+    assert read_adapter("es").rank == 4
+
+
+def test_a_place_that_may_not_be_written_is_no_fault_of_ours(
+    calora: Run, llama: Backbone, data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    code, _, err = calora("train", "es", "file/out", "--data", data, "--backbone", llama.name, "--epochs", 1)
+    assert code == 2
+    assert "hint:" in err
