@@ -22,5 +22,10 @@ def test_a_text_without_words_is_in_no_language(text: str) -> None:
 
 
 def test_unknown_code_is_refused() -> None:
-    with pytest.raises(CaloraError, match="'it'"):
-        in_language("Ciao a tutti", "it")
+    with pytest.raises(CaloraError, match="'tlh'"):
+        in_language("nuqneH", "tlh")
+
+
+def test_a_language_beyond_the_corpus_is_told_from_its_four() -> None:
+    assert in_language("Ci vediamo domani sera davanti alla stazione, porto io i biglietti.", "it")
+    assert not in_language("Nos vemos mañana por la tarde delante de la estación.", "it")

@@ -58,5 +58,5 @@ def test_bad_input_is_refused(references: list[str]) -> None:
         score_answers(["hola"], references, NAMES, GROUPS, "es")
     with pytest.raises(ValueError, match="0 predictions"):
         score_answers([], [], [], [], "es")
-    with pytest.raises(CaloraError, match="'it'"):
-        score_answers(["hola"], ["hola"], [("Ana", "Tom")], ["a"], "it")
+    with pytest.raises(CaloraError, match="'tlh'"):
+        score_answers(["hola"], ["hola"], [("Ana", "Tom")], ["a"], "tlh")

@@ -7,7 +7,9 @@ from calora.report.compare import Estimate
 from calora.report.main_table import MainRow
 
 
-def row(title: str, mean: float, passes: int = 1, parameters: float = 0, compositions: int = 3) -> MainRow:
+def row(
+    title: str, mean: float, passes: int = 1, parameters: float = 0, compositions: int = 3, group: int = 1
+) -> MainRow:
     overall = Estimate(mean, mean - 1, mean + 1)
     return MainRow(
         title,
@@ -19,6 +21,10 @@ def row(title: str, mean: float, passes: int = 1, parameters: float = 0, composi
         None,
         (passes, passes),
         parameters,
+        group,
+        0,
+        0,
+        0,
         0,
         0,
         None,
@@ -81,3 +87,11 @@ def test_storage_grows_with_the_compositions() -> None:
     assert expert.points[0][1] > expert.points[-1][1] >= 0
     assert [tick.label for tick in chart.x_ticks][-1] == "17"
     assert [growth.total for growth in storage_chart(ROWS[:1], 1).growths] == [0]
+
+
+def test_what_a_group_shares_is_stored_with_its_first_composition() -> None:
+    (growth,) = storage_chart([row("shared", 50, parameters=1_000, group=3)], 7).growths
+    assert growth.each == pytest.approx(3_000 * 2 / 2**20)
+    assert growth.total == pytest.approx(9_000 * 2 / 2**20)
+    heights = [y for _, y in growth.points]
+    assert heights[0] == heights[2] > heights[3] == heights[5] > heights[6]

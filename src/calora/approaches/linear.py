@@ -1,12 +1,14 @@
 """The linear merge, as the paper has it or with its start and strength chosen on validation."""
 
+from typing import Any
+
 from calora.approaches.one_pass import one_pass
 from calora.approaches.registry import Plan, approach
 from calora.bench.case import Case
 from calora.bench.making import adapter_steps
 from calora.merging import Merge, Start
 
-SEARCH = [
+SEARCH: list[dict[str, Any]] = [
     {"start": "factors"},
     {"start": "factors", "strength": 0.7},
     *({"start": "product", "strength": strength} for strength in (0.8, 1.0)),

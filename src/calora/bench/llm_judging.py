@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from calora.bench.cells import Cell, read_predictions
 from calora.bench.judging import asked_examples, judged_cells
 from calora.judges import Endpoint, LlmJudgement, judge_with_llm
-from calora.judges.llm import Outcome
+from calora.judges.llm import Outcome, question
 from calora.storage import fingerprint, read_card, write_text
 
 
@@ -63,11 +63,13 @@ def judge_run_with_llm(
     for path, cell, place, composition in judged_cells(run):
         rows = read_predictions(path)
         target = run / "llm" / f"{path.stem}.json"
-        key = fingerprint([endpoint.url, endpoint.model, [[row["id"], row["answer"]] for row in rows]])
+        examples = asked_examples(path, rows, place, composition)
+        pairs = zip(rows, examples, strict=True)
+        asked = [[row["id"], question(row["answer"], example, composition)] for row, example in pairs]
+        key = fingerprint([endpoint.url, endpoint.model, endpoint.max_tokens, asked])
         found = read_card(target, LlmVerdicts) if target.exists() else None
         if found is None or found.key != key or found.counts["failed"] + found.counts["unjudged"]:
             follow(f"{cell.title} on {composition}")
-            examples = asked_examples(path, rows, place, composition)
             answers = [row["answer"] for row in rows]
             said = judge_with_llm(answers, examples, composition, endpoint, cache=run / "llm" / "cache")
             outcomes = dict(zip((row["id"] for row in rows), said.outcomes, strict=True))

@@ -74,7 +74,7 @@ class Growth:
 
     Attributes:
         titles: Of the rows.
-        each: MiB of a composition.
+        each: MiB of the first composition.
         total: MiB of all compositions.
         points: (x, y) by number of compositions.
         label_y: Of the label at the end.
@@ -153,24 +153,32 @@ def pareto_front(rows: Sequence[MainRow]) -> set[int]:
 
 
 def storage_chart(rows: Sequence[MainRow], compositions: int) -> StorageChart:
-    """Lay out the MiB of 1 to so many compositions, controls aside; rows of one size share a line."""
-    sizes: dict[float, list[str]] = {}
+    """Lay out the MiB of 1 to so many compositions, controls aside; rows of one size share a line.
+
+    What a group shares is there whole with the first composition of the group.
+    """
+    sizes: dict[tuple[float, int], list[str]] = {}
     for row in sorted((row for row in rows if not row.control), key=lambda row: row.parameters):
-        sizes.setdefault(row.parameters, []).append(row.title)
+        sizes.setdefault((row.parameters, row.shared_by), []).append(row.title)
     last = max(2, compositions)
     counts = range(1, last + 1)
-    values = [mebibytes(size) * count for size in sizes for count in (1, last)]
+
+    def stored(size: tuple[float, int], count: int) -> float:
+        share, group = size
+        return mebibytes(share * group) * math.ceil(count / group)
+
+    values = [stored(size, count) for size in sizes for count in (1, last)]
     upward, y_ticks = _logarithmic(values, 0.0, 16.0, 100.0)
 
-    def place(size: float, count: int) -> tuple[float, float]:
-        return 100 * (count - 1) / (last - 1), STORAGE_HEIGHT * (1 - upward(mebibytes(size) * count) / 100)
+    def place(size: tuple[float, int], count: int) -> tuple[float, float]:
+        return 100 * (count - 1) / (last - 1), STORAGE_HEIGHT * (1 - upward(stored(size, count)) / 100)
 
     points = {size: [place(size, count) for count in counts] for size in sizes}
     labels = spread_labels([line[-1][1] - _LABEL / 2 for line in points.values()], STORAGE_HEIGHT - _LABEL / 2)
     step = next(size for size in range(1, last) if (last - 1) % size == 0 and (last - 1) // size <= 8)
     return StorageChart(
         [
-            Growth(tuple(titles), mebibytes(size), mebibytes(size) * last, points[size], label)
+            Growth(tuple(titles), stored(size, 1), stored(size, last), points[size], label)
             for (size, titles), label in zip(sizes.items(), labels, strict=True)
         ],
         last,

@@ -58,8 +58,12 @@ class MainRow:
         against: None for the reference and for controls, and where nothing is shared with the reference.
         passes: Fewest and most runs of the model a request.
         parameters: Learnt for a composition; its share of what several compositions use.
+        shared_by: How many compositions use them together.
         updates: Steps of the training that learnt them.
         examples: Seen in it.
+        prompt_tokens: Read a request, over all passes.
+        tokens: Generated a request, over all passes.
+        seconds: A request, decoded in batches.
         times_bare: Time at equal tokens, as a multiple of one pass of the bare backbone; None if no cell has it.
         peak_mebibytes: Of the process while answering, the most of any cell; None if no cell has it.
     """
@@ -73,8 +77,12 @@ class MainRow:
     against: Against | None
     passes: tuple[int, int]
     parameters: float
+    shared_by: int
     updates: float
     examples: float
+    prompt_tokens: float
+    tokens: float
+    seconds: float
     times_bare: float | None
     peak_mebibytes: float | None
 
@@ -179,8 +187,12 @@ def _row(results: Results, label: str, measure: Measure, against: Against | None
         against=against,
         passes=(min(cost.passes for cost in costs), max(cost.passes for cost in costs)),
         parameters=fmean([cost.parameters / cost.shared_by for cost in costs]),
+        shared_by=max(cost.shared_by for cost in costs),
         updates=fmean([cost.updates / cost.shared_by for cost in costs]),
         examples=fmean([cost.examples / cost.shared_by for cost in costs]),
+        prompt_tokens=fmean([cost.prompt_tokens for cost in costs]),
+        tokens=fmean([cost.tokens for cost in costs]),
+        seconds=fmean([cost.seconds for cost in costs]),
         times_bare=fmean(times) if times else None,
         peak_mebibytes=max((cost.peak_mebibytes for cost in costs if cost.peak_mebibytes is not None), default=None),
     )

@@ -195,6 +195,24 @@ def _costs() -> list[MainColumn]:
             {"passes_fewest": lambda row: row.passes[0], "passes_most": lambda row: row.passes[1]},
         ),
         _cost(
+            "tokens\nread",
+            "a request, over all passes",
+            lambda row: f"{row.prompt_tokens:,.0f}",
+            {"prompt_tokens": lambda row: round(row.prompt_tokens, 1)},
+        ),
+        _cost(
+            "tokens\nwritten",
+            "a request, over all passes",
+            lambda row: f"{row.tokens:,.1f}",
+            {"tokens": lambda row: round(row.tokens, 1)},
+        ),
+        _cost(
+            "seconds",
+            "a request, decoded in batches on the machine that ran it: compare at equal tokens, in the next column",
+            lambda row: f"{row.seconds:.2f}",
+            {"seconds": lambda row: round(row.seconds, 3)},
+        ),
+        _cost(
             "times a\nbare pass",
             "time of a request at equal generated tokens a pass, against one pass of the bare backbone in turn with it",
             lambda row: NOTHING if row.times_bare is None else f"{row.times_bare:.2f}",
