@@ -66,6 +66,15 @@ def make_config(architecture: str, vocabulary: int) -> Any:
     return Gemma3TextConfig(**sizes, head_dim=16, query_pre_attn_scalar=16, sliding_window=16, layer_types=layers)
 
 
+@pytest.fixture(autouse=True)
+def plain_precision(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiny backbones are loaded in float32 on every machine; a real one as the machine has it."""
+    if "real_backbone" not in request.keywords:
+        import torch
+
+        monkeypatch.setattr("calora.backbone.native_dtype", lambda: torch.float32)
+
+
 @pytest.fixture(scope="session")
 def backbones(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Backbone]:
     """One tiny float32 backbone an architecture, loaded from folders of their names."""

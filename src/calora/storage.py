@@ -171,7 +171,7 @@ def read_tensors(path: Path) -> dict[str, Array]:
         raise CaloraError(
             f"{path} is missing", "an adapter or calibration folder holds a JSON file and its tensors"
         ) from error
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, AttributeError, KeyError) as error:  # it lacks types of 4 and 8 bits
         raise CaloraError(f"{path} is not a whole safetensors file: {error}", "copy or make the file again") from error
     result = {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
     for name, tensor in result.items():

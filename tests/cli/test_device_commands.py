@@ -48,6 +48,14 @@ def test_a_bundle_is_made_added_to_and_checked(made: Made, calora: Run, tmp_path
     code, out, err = calora("bundle", "b", "--calibration", other, "--check")
     assert (code, err) == (0, "")
     assert "4 adapters, 2 compositions" in out
+    code, out, err = calora("bundle", "b", *adapters, "--backbone", made.model)
+    assert code == 2
+    assert "b is there already" in err
+    code, out, err = calora("bundle", "without", *adapters, "--backbone", made.model, "--check")
+    assert (code, err) == (0, ""), "a bundle that does not carry its backbone is made and checked by naming it"
+    code, out, err = calora("export", made.adapters["es"], "b", "--format", "peft", "--backbone", made.model)
+    assert code == 2
+    assert "b is there already" in err
     (tmp_path / "dialogue.txt").write_text("Ann: Call me tonight?\nBob: Of course.")
     code, out, err = calora("run", "b", "dialogue.txt", "--composition", "reply+es", "--max-tokens", 8)
     assert (code, bool(out.strip())) == (0, True)

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ from calora.adapter import Adapter, Factors
 from calora.backbone import Backbone
 from calora.errors import CaloraError
 from calora.export import export_adapter, read_layout
-from calora.export.gguf import permuted_rows, read_gguf_adapter
+from calora.export.gguf import permuted_rows, read_gguf_adapter, write_gguf
 from calora.export.probes import TOP, reference_logprobs
 from calora.export.runtimes import llama_probe
 from calora.export.verification import verify_export
@@ -57,6 +58,13 @@ def test_the_rows_of_heads_are_turned_there_and_back() -> None:
     turned = permuted_rows(values, heads=2)
     assert turned[:, 0].tolist() == [0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15]
     np.testing.assert_array_equal(permuted_rows(turned, heads=2, reverse=True), values)
+
+
+def test_an_architecture_whose_rows_are_not_known_is_refused(pairs: dict[str, Pair], tmp_path: Path) -> None:
+    backbone, model = pairs["llama"]
+    layout = replace(read_layout(str(model)), architecture="smollm3")
+    with pytest.raises(CaloraError, match="in smollm3 is not known"):
+        write_gguf(random_adapter(backbone), layout, tmp_path / "a.gguf", "float32")
 
 
 def test_what_was_written_is_read_again(pair: Pair, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from calora.adapter import read_adapter
 from calora.backbone import Backbone
-from calora.calibration import read_calibration
+from calora.calibration import read_calibration, write_calibration
 from calora.errors import CaloraError
 from calora.generation import Pass, answer_all
 from calora.merging import Merge
@@ -18,6 +19,7 @@ from calora.ready import read_ready
 from calora.serving import Device, Sampling, add_composition, check_bundle, open_bundle, write_bundle
 from calora.serving.device import Way
 from calora.serving.llama import LlamaServer, Request
+from calora.storage import sha256_of
 from tests.export.conftest import pairs  # noqa: F401
 from tests.serving.bundles import Made, make_adapter, make_calibration, make_parts
 
@@ -160,6 +162,75 @@ def test_a_corrupt_calibration_harms_only_its_composition(made: Made, bundle: Pa
         assert device.run("reply+es", TEXT, max_tokens=TOKENS).text == answer
 
 
+def edited(file: Path, **changes: Any) -> None:
+    """Change values of a JSON file."""
+    file.write_text(json.dumps(json.loads(file.read_text(encoding="utf-8")) | changes), encoding="utf-8")
+
+
+@pytest.mark.parametrize("damage", ["another kind", "another merge", "another size", "a type of 8 bits", "no file"])
+def test_a_calibration_that_is_not_the_bundled_one_is_left_out(made: Made, bundle: Path, damage: str) -> None:
+    folder = bundle / "calibrations/summary+es"
+    tensors = folder / "calibration.safetensors"
+    if damage == "another kind":
+        edited(folder / "calibration.json", kind="low-rank")
+    elif damage == "another merge":
+        edited(folder / "calibration.json", merge={"start": "product", "strengths": [1.0]})
+    elif damage == "another size":
+        calibration = read_calibration(folder)
+        shorter = {name: value[:-1] for name, value in calibration.tensors.items()}
+        write_calibration(replace(calibration, tensors=shorter), folder)
+        card = json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))
+        card["compositions"]["summary+es"]["sha256"] = sha256_of(tensors)
+        (bundle / "bundle.json").write_text(json.dumps(card), encoding="utf-8")
+    elif damage == "a type of 8 bits":
+        tensors.write_bytes(tensors.read_bytes().replace(b"BF16", b"F8_E"))
+    else:
+        tensors.unlink()
+    with Device.open(bundle, made.model, context=256, threads=1) as device:
+        assert device.left_out.keys() == {"summary+es"}
+        assert device.run("reply+es", TEXT, max_tokens=2).tokens
+
+
+def test_an_adapter_changed_in_place_is_refused(made: Made, bundle: Path) -> None:
+    shutil.copyfile(bundle / "adapters/es.gguf", bundle / "adapters/casual.gguf")
+    with pytest.raises(CaloraError, match=r"casual\.gguf is not the file that was bundled"):
+        Device.open(bundle, made.model, context=256, threads=1)
+
+
+def test_a_waiting_request_is_answered_by_the_bundle_that_took_it(made: Made, bundle: Path) -> None:
+    with Device.open(bundle, made.model, context=256, threads=1) as device:
+        expected = device.run("summary+es", TEXT, max_tokens=TOKENS).text
+        waiting, dropped = (device.stream("summary+es", TEXT, max_tokens=TOKENS) for _ in range(2))
+        (bundle / "calibrations/summary+es/calibration.safetensors").unlink()
+        device.reload()
+        assert "summary+es" in device.left_out
+        assert "".join(piece.text for piece in waiting).strip() == expected
+        before = device._loaded
+        dropped.close()
+        assert before.users == 0
+        device.close()
+        with pytest.raises(CaloraError, match="the device is closed"):
+            device.reload()
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "summary/es", "a\0b"])
+def test_a_name_that_is_no_name_is_not_bundled(made: Made, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "odd"
+    shutil.copytree(made.calibrations["summary+es"], folder)
+    edited(folder / "calibration.json", composition=name)
+    with pytest.raises(CaloraError, match="odd is for"):
+        write_bundle(tmp_path / "b", str(made.model), list(made.adapters.values()), [folder])
+
+
+def test_two_of_one_name_and_an_unknown_type_are_refused(made: Made, tmp_path: Path) -> None:
+    joint = make_adapter(made.backbone, "summary+es", tmp_path / "joint", seed=3)
+    adapters = [*made.adapters.values(), joint]
+    with pytest.raises(CaloraError, match=r"two of what is given are for summary\+es"):
+        write_bundle(tmp_path / "b", str(made.model), adapters, [made.calibrations["summary+es"]])
+    with pytest.raises(CaloraError, match="cannot be bfloat16"):
+        write_bundle(tmp_path / "b", str(made.model), adapters, dtype="bfloat16")
+
+
 def test_what_is_not_there_is_told(device: Device) -> None:
     with pytest.raises(CaloraError, match=r"the bundle has no 'summary\+fr'"):
         device.run("summary+fr", TEXT)
@@ -212,7 +283,7 @@ def test_a_check_finds_what_was_changed(made: Made, bundle: Path) -> None:
     (bundle / "calibrations/reply+es/calibration.safetensors").unlink()
     wrong = check_bundle(open_bundle(bundle, made.model))
     assert len(wrong) == 2
-    assert wrong[0] == "adapters/casual.gguf is not the file that was bundled"
+    assert wrong[0].endswith("adapters/casual.gguf is not the file that was bundled")
     assert wrong[1].startswith("composition reply+es: ")
 
 

@@ -55,6 +55,16 @@ def test_a_damaged_calibration_is_told_and_the_rest_goes_on(
     assert http.post(CHAT, json=chat(TEXT, model="summary+es", max_tokens=2)).status_code == 200
 
 
+def test_the_page_says_what_is_loaded_whatever_lies_on_the_disk(
+    device: Device, running: tuple[httpx2.Client, Gateway]
+) -> None:
+    http, _ = running
+    before = http.get("/v1/playground").json()
+    calibration(device, "summary+es").unlink()
+    found = http.get("/v1/playground")
+    assert (found.status_code, found.json()) == (200, before)
+
+
 def test_a_damaged_bundle_leaves_the_old_one_in_use(device: Device, running: tuple[httpx2.Client, Gateway]) -> None:
     http, _ = running
     card = device.bundle.folder / "bundle.json"

@@ -188,10 +188,7 @@ def teacher_step(case: Case) -> Step[Taught]:
                 texts = [example.text for example in examples]
                 answers = answer_all(case.backbone, passes, texts, max_tokens=case.recipe.max_tokens)
                 pairs = zip(examples, answers, strict=True)
-                write_pairs(
-                    (replace(e, target=a.text) for e, a in pairs if a.text and not a.truncated),
-                    folder / f"{split}.jsonl",
-                )
+                write_pairs((replace(e, target=a.text) for e, a in pairs if a.text), folder / f"{split}.jsonl")
 
     settings = case.settings(*TAUGHT) | {"version": TEACHER_VERSION, "max_tokens": case.recipe.max_tokens}
     name = f"{case.composition} seed {case.seed}"

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from calora.cli.options import refuse_existing
+
 
 def command(
     folder: Annotated[Path, typer.Argument(help="The bundle, to be written, added to or checked.")],
@@ -15,23 +17,27 @@ def command(
     ] = "gemma3-270m",
     include_backbone: Annotated[bool, typer.Option(help="Copy the backbone into the bundle.")] = False,
     dtype: Annotated[str, typer.Option(help="Of the adapters: float16, float32 or q8_0.")] = "float16",
+    force: Annotated[bool, typer.Option(help="Replace FOLDER, with all that is in it.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Look at every file of a bundle that is there.")] = False,
 ) -> None:
     """Bundle a backbone, adapters and calibrations; with calibrations alone, add them to a bundle that is there."""
     from rich.console import Console
 
+    from calora.embedded import EMBEDDED
     from calora.errors import CaloraError
     from calora.serving.bundle import add_composition, check_bundle, open_bundle, write_bundle
     from calora.serving.bundle_sizes import sizes_table
 
     if adapter:
+        refuse_existing(folder, force)
         write_bundle(folder, backbone, adapter, calibration or (), include_backbone=include_backbone, dtype=dtype)
     elif calibration:
         for one in calibration:
             add_composition(folder, one)
     elif not check:
         raise CaloraError("nothing to do", "give --adapter and --calibration folders, or --check")
-    bundle = open_bundle(folder)
+    # What the bundle does not name by an embedded name has to be said again.
+    bundle = open_bundle(folder, None if include_backbone or backbone in EMBEDDED else backbone)
     Console().print(sizes_table(bundle))
     if check and (wrong := check_bundle(bundle)):
         raise CaloraError(f"{folder} is not whole: {'; '.join(wrong)}", "make the bundle again")

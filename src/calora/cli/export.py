@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from calora.cli.options import refuse_existing
+
 
 def command(
     folder: Annotated[Path, typer.Argument(help="An adapter, or a calibration with its --adapter folders.")],
@@ -14,6 +16,7 @@ def command(
     backbone: Annotated[str | None, typer.Option("--backbone", "-b", help="What the runtime will load.")] = None,
     dtype: Annotated[str | None, typer.Option(help="Of the tensors; the format's usual one if left out.")] = None,
     rank: Annotated[int | None, typer.Option(help="Zero-padded or truncated to it.")] = None,
+    force: Annotated[bool, typer.Option(help="Replace TO.")] = False,
 ) -> None:
     """Write an adapter or a composition for PEFT and vLLM, llama.cpp, or MLX-LM, with a manifest beside it."""
     from rich.console import Console
@@ -21,6 +24,7 @@ def command(
     from calora.export import export_adapter
     from calora.ready import read_ready
 
+    refuse_existing(to, force)
     found = export_adapter(read_ready(folder, adapter or ()), format, to, backbone, dtype=dtype, rank=rank)
     ranks = f"rank {found.rank}" if found.rank == found.rank_before else f"rank {found.rank_before} to {found.rank}"
     error = f", relative error {found.truncation_error:.2%}" if found.truncation_error else ""

@@ -18,6 +18,8 @@ from calora.storage import Array, writing_file
 
 # Architectures whose rotary embedding pairs neighbouring rows in GGUF where transformers pairs the halves of a head.
 _INTERLEAVED = frozenset({"llama"})
+# Those that leave the rows as they are. Of any other it is not known here, and a guess would be a wrong adapter.
+_STRAIGHT = frozenset({"qwen2", "qwen3", "stablelm", "gemma", "gemma2", "gemma3"})
 
 
 @exporter("gguf", runtimes="llama.cpp, xllamacpp, Ollama", suffix=".gguf", dtypes=("float16", "float32", "q8_0"))
@@ -113,6 +115,11 @@ def permuted_rows(values: Array, heads: int, reverse: bool = False) -> Array:
 
 def _rows(b: Array, module: str, layout: Layout, reverse: bool = False) -> Array:
     kind = module_kind(module)
-    if layout.architecture not in _INTERLEAVED or kind not in ("q_proj", "k_proj"):
+    if kind not in ("q_proj", "k_proj") or layout.architecture in _STRAIGHT:
         return b
+    if layout.architecture not in _INTERLEAVED:
+        raise CaloraError(
+            f"{layout.path}: how llama.cpp orders the rows of queries and keys in {layout.architecture} is not known",
+            f"known: {', '.join(sorted(_INTERLEAVED | _STRAIGHT))}; export for PEFT instead",
+        )
     return permuted_rows(b, layout.heads if kind == "q_proj" else layout.kv_heads, reverse)

@@ -22,8 +22,8 @@ class Manifest(BaseModel):
         runtimes: Who loads it.
         name: Of the adapter or composition.
         prompt: To ask it with.
-        backbone: Its name.
-        backbone_sha256: Its SHA-256.
+        backbone: What it was exported for, as it was named.
+        backbone_sha256: Of the backbone that the adapter was trained on.
         architecture: Of the backbone, as GGUF names it.
         parents: Name to SHA-256 of the adapters it was merged from.
         rank: In the file.
@@ -101,7 +101,7 @@ def export_adapter(
         runtimes=exporter.runtimes,
         name=card.name if card else target.stem,
         prompt=card.prompt if card else None,
-        backbone=card.backbone if card else str(Path(name).name),
+        backbone=str(name),
         backbone_sha256=card.backbone_sha256 if card else "",
         architecture=layout.architecture,
         parents=card.parents if card else {},

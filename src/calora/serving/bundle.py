@@ -6,24 +6,27 @@ adapters/NAME.gguf               one LoRA file a task
 calibrations/COMPOSITION/        as `calora calibrate` wrote them
 """
 
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 import calora
-from calora.adapter import Adapter, adapter_sha256, read_adapter
+from calora.adapter import Adapter, Factors, adapter_sha256, read_adapter
 from calora.backbone import backbone_sha256
-from calora.calibration import Calibration, foldable, read_calibration
+from calora.calibration import Calibration, check_calibration, foldable, read_calibration
 from calora.embedded import EMBEDDED, embedded_gguf
 from calora.errors import CaloraError
 from calora.export.gguf import read_gguf_adapter, write_gguf
 from calora.export.layout import Layout, read_layout
 from calora.export.ranks import fit_rank
+from calora.export.registry import exporters
 from calora.merging import Merge
-from calora.storage import read_card, sha256_of, slug, write_text, writing_folder
+from calora.storage import read_card, sha256_of, write_text, writing_folder
 from calora.tasks import Prompt
 
 _CARD = "bundle.json"
@@ -154,6 +157,8 @@ def write_bundle(
     Raises:
         CaloraError: Two of one name, a calibration without its parents, or one whose parent was trained again.
     """
+    if dtype not in (known := exporters()["gguf"].dtypes):
+        raise CaloraError(f"a bundle's adapters cannot be {dtype}", f"expected {', '.join(known)}")
     layout = read_layout(backbone)
     if include_backbone and layout.path.is_dir():
         raise CaloraError(f"{backbone} is no GGUF file", "a bundle carries a backbone as one GGUF file")
@@ -161,19 +166,17 @@ def write_bundle(
     compositions: dict[str, CompositionEntry] = {}
     with writing_folder(Path(target)) as temporary:
         for folder in adapters:
-            name, entry = _add_adapter(Path(folder), layout, temporary, dtype)
-            if name in names:
-                raise CaloraError(f"two adapters are for {name}", "give one of each task")
+            name, entry = _add_adapter(Path(folder), layout, temporary, dtype, set(names))
             names[name] = entry
         for folder in calibrations:
             name, composition = _add_calibration(Path(folder), names, temporary)
-            if name in compositions:
-                raise CaloraError(f"two calibrations are for {name}", "give one of each composition")
+            if name in compositions or name in names:
+                raise CaloraError(f"two of what is given are for {name}", "give one of each task and composition")
             compositions[name] = composition
         file = "backbone.gguf" if include_backbone else None
         if file:
             shutil.copyfile(layout.path, temporary / file)
-        label = backbone if backbone in EMBEDDED else Path(backbone).stem
+        label = backbone if backbone in EMBEDDED else Path(backbone).name
         card = BundleCard(
             calora_version=calora.__version__,
             backbone=BackboneEntry(name=label, sha256=backbone_sha256(backbone), file=file),
@@ -194,6 +197,8 @@ def add_composition(folder: str | Path, calibration: str | Path) -> BundleCard:
     folder = Path(folder)
     card = read_card(folder / _CARD, BundleCard)
     name, entry = _add_calibration(Path(calibration), card.adapters, folder)
+    if name in card.adapters:
+        raise CaloraError(f"{folder} has an adapter for {name} already", "make the bundle again without it")
     card = card.model_copy(update={"compositions": {**card.compositions, name: entry}})
     write_text(folder / _CARD, card.model_dump_json(indent=2) + "\n")
     return card
@@ -214,8 +219,8 @@ def open_bundle(folder: str | Path, backbone: str | Path | None = None) -> Bundl
     files = [entry.file for entry in card.adapters.values()]
     files += [entry.calibration for entry in card.compositions.values()] + [card.backbone.file or "."]
     for file in files:
-        if not (folder / file).resolve().is_relative_to(folder.resolve()):
-            raise CaloraError(f"{folder / _CARD} names {file}, outside the bundle", "do not use this bundle")
+        if "\0" in file or not (folder / file).resolve().is_relative_to(folder.resolve()):
+            raise CaloraError(f"{folder / _CARD} names {file!r}, outside the bundle", "do not use this bundle")
     for name, entry in card.compositions.items():
         missing = [parent for parent in entry.parents if parent not in card.adapters]
         if missing:
@@ -229,10 +234,9 @@ def check_bundle(bundle: Bundle) -> list[str]:
     card, wrong = bundle.card, []
     if backbone_sha256(str(bundle.model)) != card.backbone.sha256:
         wrong.append(f"{bundle.model} is not the backbone that the adapters were exported for")
-    for name, entry in card.adapters.items():
+    for name in card.adapters:
         try:
-            if sha256_of(bundle.folder / entry.file) != entry.sha256:
-                wrong.append(f"{entry.file} is not the file that was bundled")
+            check_adapter(bundle, name)
             bundle.adapter(name)
         except (OSError, CaloraError) as error:
             wrong.append(f"adapter {name}: {error}")
@@ -244,28 +248,62 @@ def check_bundle(bundle: Bundle) -> list[str]:
     return wrong
 
 
+def check_adapter(bundle: Bundle, name: str) -> None:
+    """Refuse an adapter that is not the one that was bundled: calibrations were learnt beside that one.
+
+    Raises:
+        CaloraError: Its file is missing or another.
+    """
+    entry = bundle.card.adapters[name]
+    file = bundle.folder / entry.file
+    if not file.is_file() or sha256_of(file) != entry.sha256:
+        raise CaloraError(f"{file} is not the file that was bundled", "make the bundle again")
+
+
 def check_composition(bundle: Bundle, name: str) -> Calibration:
     """A composition's calibration, whole and of the parents that are in the bundle.
 
     Raises:
-        CaloraError: It is damaged, stale, or of a kind that no LoRA can hold.
+        CaloraError: It is damaged, stale, does not fit the backbone, or is of a kind that no LoRA can hold.
     """
     entry = bundle.card.compositions[name]
     file = bundle.folder / entry.calibration / "calibration.safetensors"
     calibration = bundle.calibration(name)
-    if sha256_of(file) != entry.sha256:
-        raise CaloraError(f"{file} is not the file that was bundled", "add the calibration to the bundle again")
+    card = calibration.card
+    if sha256_of(file) != entry.sha256 or (card.composition, card.merge, tuple(card.parents)) != (
+        name,
+        entry.merge,
+        entry.parents,
+    ):
+        raise CaloraError(f"{file.parent} is not what was bundled", "add the calibration to the bundle again")
     _check_parents(calibration, bundle.card.adapters, str(file.parent))
+    check_calibration(_shaped(bundle.layout), calibration)
     return calibration
 
 
-def _add_adapter(folder: Path, layout: Layout, target: Path, dtype: str) -> tuple[str, AdapterEntry]:
+def _shaped(layout: Layout) -> Adapter:
+    """An adapter of rank 0 on every module, which has their shapes."""
+    shapes = layout.shapes.items()
+    return Adapter(
+        {name: Factors(np.zeros((0, i), np.float32), np.zeros((o, 0), np.float32)) for name, (o, i) in shapes}
+    )
+
+
+def _check_name(name: str, where: Path, taken: set[str] = frozenset()) -> None:  # type: ignore[assignment]
+    if not re.fullmatch(r"[\w-]+(\+[\w-]+)*", name):
+        raise CaloraError(f"{where} is for {name!r}", "expected the name of a task, or names joined by +")
+    if name in taken:
+        raise CaloraError(f"two adapters are for {name}", "give one of each task")
+
+
+def _add_adapter(folder: Path, layout: Layout, target: Path, dtype: str, taken: set[str]) -> tuple[str, AdapterEntry]:
     adapter = read_adapter(folder)
     if adapter.card is None or adapter.card.prompt is None:
         raise CaloraError(f"{folder} does not say its task and prompt", "bundle adapters that calora trained")
     layout.check(adapter)
     name = adapter.card.name
-    file = f"adapters/{slug(name)}.gguf"
+    _check_name(name, folder, taken)
+    file = f"adapters/{name}.gguf"
     write_gguf(fit_rank(adapter, None)[0], layout, target / file, dtype)
     return name, AdapterEntry(
         file=file,
@@ -281,7 +319,8 @@ def _add_calibration(folder: Path, adapters: dict[str, AdapterEntry], target: Pa
     _check_parents(calibration, adapters, str(folder))
     if card.prompt is None:
         raise CaloraError(f"{folder} does not say its prompt", "calibrate again with this version")
-    place = f"calibrations/{slug(card.composition)}"
+    _check_name(card.composition, folder)
+    place = f"calibrations/{card.composition}"
     with writing_folder(target / place) as temporary:
         for name in ("calibration.json", "calibration.safetensors"):
             shutil.copyfile(folder / name, temporary / name)

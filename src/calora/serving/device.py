@@ -21,10 +21,10 @@ from typing import Any, Literal, Self, get_args
 
 from calora.errors import CaloraError
 from calora.export.gguf import read_gguf_adapter
-from calora.serving.bundle import Bundle, open_bundle
+from calora.serving.bundle import Bundle, BundleCard, check_adapter, check_composition, open_bundle
 from calora.serving.engine import GREEDY, Engine, Piece, Sampling
 from calora.serving.llama_engine import LlamaEngine
-from calora.serving.parts import parts_of
+from calora.serving.parts import is_beside, parts_of
 from calora.tasks import Prompt
 
 Way = Literal["calibrated", "merge", "multi-step", "backbone"]
@@ -61,6 +61,21 @@ class Reply:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Menu:
+    """What a device offers at one moment.
+
+    Args:
+        card: Of the bundle.
+        offers: Every name with every way in which it can be answered.
+        parameters: Composition to the number of parameters that were learnt for it.
+    """
+
+    card: BundleCard
+    offers: list[tuple[str, Way]]
+    parameters: dict[str, int]
+
+
 @dataclass
 class _Loaded:
     """A bundle in memory, and how many requests are using it.
@@ -70,6 +85,7 @@ class _Loaded:
         engine: With all files of the bundle.
         steps: (name, way) to the passes of the answer.
         left_out: Composition to the reason why it is not there.
+        parameters: Composition to the number of parameters that were learnt for it.
         users: Requests under way.
         retired: Whether another has taken its place.
     """
@@ -78,6 +94,7 @@ class _Loaded:
     engine: Engine
     steps: dict[tuple[str, Way], tuple[Step, ...]]
     left_out: dict[str, str]
+    parameters: dict[str, int]
     users: int = 0
     retired: bool = False
 
@@ -89,7 +106,7 @@ class Device:
         folder: The bundle.
         backbone: Its GGUF file, where the bundle does not carry it and its name is no embedded one; or a Hugging Face
             folder, which torch runs, for a backbone that llama.cpp cannot.
-        compare: Load what the plain merges need as well.
+        compare: Load what plain merges of the `factors` start need as well; those of `product` need nothing.
         context: Tokens of prompt and answer together.
         slots: Requests at the same time.
         threads: Of computing; the number of cores if None.
@@ -113,6 +130,7 @@ class Device:
         self.context, self.slots, self.threads = context, slots, threads
         self._lock = threading.Lock()
         self._reloading = threading.Lock()
+        self._closed = False
         self._loaded = self._load()
 
     @classmethod
@@ -139,6 +157,11 @@ class Device:
     def left_out(self) -> dict[str, str]:
         """Composition to the reason why it cannot be asked for."""
         return dict(self._loaded.left_out)
+
+    def menu(self) -> "Menu":
+        """What is loaded now, all of one moment."""
+        loaded = self._loaded
+        return Menu(loaded.bundle.card, list(loaded.steps), dict(loaded.parameters))
 
     def steps(self, name: str, way: Way = "calibrated") -> tuple[Step, ...]:
         """The passes of an answer.
@@ -172,8 +195,14 @@ class Device:
         Raises:
             CaloraError: Unknown name or way, or an empty text.
         """
+        pieces = self._pieces(name, text, way, max_tokens, sampling)
+        next(pieces)  # from here on the bundle is in use, whatever is loaded before the first piece is asked for
+        return pieces
+
+    def _pieces(self, name: str, text: str, way: Way, max_tokens: int, sampling: Sampling) -> Generator[Piece]:
         with self._in_use() as loaded:
             steps = self._steps(loaded, name, way)
+            yield Piece("", 0, 0)
             read = written = 0
             for step in steps[:-1]:
                 pieces = []
@@ -220,6 +249,8 @@ class Device:
             CaloraError: The changed bundle cannot be loaded; the old one stays in use.
         """
         with self._reloading:
+            if self._closed:
+                raise CaloraError("the device is closed", "open it again")
             new = self._load()
             with self._lock:
                 old, self._loaded = self._loaded, new
@@ -230,7 +261,9 @@ class Device:
 
     def close(self) -> None:
         """Stop."""
-        self._loaded.engine.close()
+        with self._reloading:
+            self._closed = True
+            self._loaded.engine.close()
 
     def __enter__(self) -> Self:
         return self
@@ -256,14 +289,19 @@ class Device:
 
     def _load(self) -> _Loaded:
         bundle = open_bundle(self._folder, self._backbone)
+        for name in bundle.card.adapters:
+            check_adapter(bundle, name)
         files = {name: bundle.adapter_file(name) for name in bundle.card.adapters}
         alone = {name: Step(entry.prompt, {name: 1.0}) for name, entry in bundle.card.adapters.items()}
         steps: dict[tuple[str, Way], tuple[Step, ...]] = {}
-        left_out = {}
+        left_out: dict[str, str] = {}
+        parameters: dict[str, int] = {}
         for name, entry in bundle.card.compositions.items():
             try:
+                parameters[name] = check_composition(bundle, name).parameters
                 parts = parts_of(bundle, name)
-                plain = parts_of(bundle, name, calibrated=False) if self._compare else None
+                # The plain merge of adapters that are switched on by scales costs nothing more.
+                plain = parts_of(bundle, name, calibrated=False) if self._compare or is_beside(bundle, name) else None
             except CaloraError as error:
                 left_out[name] = str(error)
                 continue
@@ -277,7 +315,7 @@ class Device:
         for name, step in alone.items():
             steps[name, "calibrated"] = (step,)
             steps[name, "backbone"] = (Step(step.prompt, {}),)
-        return _Loaded(bundle, self._engine(bundle, files), steps, left_out)
+        return _Loaded(bundle, self._engine(bundle, files), steps, left_out, parameters)
 
     def _engine(self, bundle: Bundle, files: Mapping[str, Path]) -> Engine:
         if bundle.model.is_dir():

@@ -148,10 +148,11 @@ class LlamaServer:
             if response.status_code != 200:
                 raise EngineError(f"llama.cpp refused the request: {_reason(response.read().decode())}")
             for line in _lines(response.iter_bytes()):
-                if line.startswith("data: "):
-                    yield json.loads(line.removeprefix("data: "))
-                elif line.startswith("error: "):
-                    raise EngineError(f"llama.cpp failed: {_reason(line.removeprefix('error: '))}")
+                kind, _, said = line.partition(": ")
+                if kind == "error" or (kind == "data" and said.startswith('{"error"')):
+                    raise EngineError(f"llama.cpp failed: {_reason(said)}")
+                if kind == "data":
+                    yield json.loads(said)
 
     def tokens(self, text: str, special: bool = True) -> list[int]:
         """Token ids of a text; what looks like a special token in it is read as one, or stays text."""

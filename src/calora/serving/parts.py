@@ -35,6 +35,12 @@ class Parts:
     scales: dict[str, float]
 
 
+def is_beside(bundle: Bundle, name: str) -> bool:
+    """Whether a composition is its adapters, switched on by scales, and its calibration beside them."""
+    calibration = bundle.calibration(name)
+    return calibration.card.merge.start == "product" and calibration.card.kind in ("column-bias", "low-rank")
+
+
 def parts_of(bundle: Bundle, name: str, calibrated: bool = True) -> Parts:
     """The parts of a composition.
 
@@ -49,7 +55,7 @@ def parts_of(bundle: Bundle, name: str, calibrated: bool = True) -> Parts:
     calibration = check_composition(bundle, name)
     merge = calibration.card.merge
     parents = bundle.card.compositions[name].parents
-    if merge.start == "product" and calibration.card.kind in ("column-bias", "low-rank"):
+    if is_beside(bundle, name):
         strengths = merge.strengths or (1.0,) * len(parents)
         files = {parent: bundle.adapter_file(parent) for parent in parents}
         scales = dict(zip(parents, strengths, strict=True))

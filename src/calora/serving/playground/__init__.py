@@ -4,6 +4,7 @@ It is plain HTML, CSS and JavaScript on the gateway's own API: no package more o
 from elsewhere.
 """
 
+from functools import cache
 from importlib.resources import files
 from pathlib import PurePath
 
@@ -19,7 +20,10 @@ from calora.tasks import TASKS, Composition
 _TYPES = {".html": "text/html; charset=utf-8", ".css": "text/css", ".js": "text/javascript"}
 # The page runs its own script and style alone, and talks to its own gateway alone.
 _HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; img-src data:; frame-ancestors 'none'; base-uri 'none'",
+    "Content-Security-Policy": (
+        "default-src 'self'; img-src data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-cache",
 }
 
@@ -92,15 +96,15 @@ async def script() -> Response:
 async def playground(request: Request) -> Playground:
     """What the page shows: the bundle's compositions, and dialogues to try."""
     device: Device = request.app.state.gateway.device
-    bundle = device.bundle
+    menu = device.menu()
     choices = []
-    for name in device.names:
-        entry = bundle.card.compositions.get(name)
-        learnt = bundle.calibration(name).parameters if entry else 0
+    for name in dict.fromkeys(name for name, _ in menu.offers):
+        entry = menu.card.compositions.get(name)
+        learnt = menu.parameters.get(name, 0)
         choices.append(
             Choice(
                 name=name,
-                ways=[way for other, way in device.offers if other == name],
+                ways=[way for other, way in menu.offers if other == name],
                 passes=len(entry.parents) if entry else 1,
                 parameters=learnt,
                 mebibytes=mebibytes(learnt),
@@ -108,18 +112,19 @@ async def playground(request: Request) -> Playground:
         )
     tasks = [
         TaskChoice(name=task.name, role=task.role, label=task.label)
-        for task in map(TASKS.get, bundle.card.adapters)
+        for task in map(TASKS.get, menu.card.adapters)
         if task
     ]
     return Playground(
-        backbone=bundle.card.backbone.name,
-        adapters=len(bundle.card.adapters),
+        backbone=menu.card.backbone.name,
+        adapters=len(menu.card.adapters),
         tasks=tasks,
         compositions=choices,
         examples=_examples(),
     )
 
 
+@cache
 def _examples() -> list[Example]:
     """A held-out dialogue of each domain."""
     found: dict[str, Example] = {}

@@ -47,7 +47,7 @@ function showTasks() {
   }));
   const first = known.compositions[0];
   if (first) for (const name of first.name.split("+")) {
-    const input = document.querySelector(`#tasks input[value="${name}"]`);
+    const input = [...document.querySelectorAll("#tasks input")].find((one) => one.value === name);
     if (input) input.checked = true;
   }
   showChoice();
@@ -59,7 +59,10 @@ function showChoice() {
   const found = known.compositions.find((one) => one.name === name);
   for (const input of document.querySelectorAll("#tasks input")) {
     const parts = [...document.querySelectorAll("#tasks input:checked")].map((one) => (one.name === input.name ? input : one).value);
-    input.disabled = !input.checked && input.name !== "primary" && !names.has(parts.filter(Boolean).join("+"));
+    // One that leads nowhere by itself stays open where a third task may complete it.
+    const asked = parts.filter(Boolean);
+    const leads = [...names].some((one) => asked.every((part) => one.split("+").includes(part)));
+    input.disabled = !input.checked && input.name !== "primary" && !leads;
   }
   at("wanted").textContent = name;
   at("learnt").textContent = !found ? "which this bundle does not have"
@@ -79,10 +82,15 @@ function card(way, composition, first) {
   values.parameters.textContent = own.parameters.toLocaleString("en");
   values.MiB.textContent = own.mebibytes.toFixed(3);
   const answer = element("p", { className: "answer" });
+  const note = element("p", { className: "how cut" });
   const box = element("article", { className: first ? "first waiting" : "waiting" },
-    element("h3", { textContent: title }), element("p", { className: "how", textContent: how }), answer, list);
-  const state = (name) => { box.className = `${first ? "first " : ""}${name}`; };
-  return { way, box, answer, values, state };
+    element("h3", { textContent: title }), element("p", { className: "how", textContent: how }), answer, note, list);
+  const state = (name, said = "") => {
+    box.className = `${first ? "first " : ""}${name}`;
+    box.setAttribute("aria-busy", String(name === "waiting" || name === "running"));
+    note.textContent = said;
+  };
+  return { way, title, box, answer, values, state };
 }
 
 async function* events(response) {
@@ -90,12 +98,13 @@ async function* events(response) {
   let rest = "";
   for (;;) {
     const { value, done } = await reader.read();
-    if (done) return;
+    if (done) throw new Error("the gateway broke the answer off");
     const lines = (rest + value).split("\n");
     rest = lines.pop();
     for (const line of lines) {
       const data = line.startsWith("data: ") ? line.slice(6).trim() : "";
-      if (data && data !== "[DONE]") yield JSON.parse(data);
+      if (data === "[DONE]") return;
+      if (data) yield JSON.parse(data);
     }
   }
 }
@@ -111,20 +120,24 @@ async function answer(composition, text, one, signal) {
     }),
   });
   if (!response.ok) throw new Error(await failure(response));
+  let cut = false;
   for await (const event of events(response)) {
     if (event.error) throw new Error(event.error.message);
+    cut ||= event.choices[0]?.finish_reason === "length";
     one.answer.textContent += event.choices[0]?.delta?.content ?? "";
     const seconds = (performance.now() - begun) / 1000;
     one.values.seconds.textContent = seconds.toFixed(2);
     if (event.usage) one.values["tokens/s"].textContent = (event.usage.completion_tokens / seconds).toFixed(1);
   }
   if (!one.answer.textContent) one.answer.textContent = "(an empty answer)";
-  one.state("done");
+  one.state("done", cut ? "cut at the most tokens it may have" : "");
+  at("said").textContent = `${one.title}: ${one.answer.textContent}`;
 }
 
 async function ask(event) {
   event.preventDefault();
-  const composition = known.compositions.find((one) => one.name === chosen());
+  const composition = known?.compositions.find((one) => one.name === chosen());
+  if (!composition || running) return;
   const text = at("text").value;
   const ways = at("compare").checked ? composition.ways : ["calibrated"];
   const cards = ways.map((way, index) => card(way, composition, index === 0));
@@ -132,33 +145,37 @@ async function ask(event) {
   at("trouble").textContent = "";
   running = new AbortController();
   at("stop").disabled = false;
+  at("stop").focus();
   showChoice();
   let current = null;
   try {
     for (current of cards) await answer(composition, text, current, running.signal);
   } catch (error) {
-    for (const one of cards) if (!one.box.className.includes("done")) one.state("stopped");
+    for (const one of cards) if (!one.box.className.includes("done")) one.state("stopped", "stopped");
     if (error.name !== "AbortError") {
-      current.state("failed");
+      current.state("failed", "failed");
       at("trouble").textContent = error.message;
     }
   } finally {
     running = null;
-    at("stop").disabled = true;
     showChoice();
+    if (document.activeElement === at("stop")) at("go").focus();
+    at("stop").disabled = true;
   }
 }
 
 async function start() {
-  const response = await fetch("v1/playground", { headers: headers() });
-  if (!response.ok) {
-    at("trouble").textContent = await failure(response);
+  try {
+    const response = await fetch("v1/playground", { headers: headers() });
+    if (!response.ok) throw new Error(await failure(response));
+    known = await response.json();
+  } catch (error) {
+    at("trouble").textContent = error.message;
     return;
   }
-  known = await response.json();
   at("trouble").textContent = "";
   at("about").textContent = `${known.backbone} with ${known.adapters} single-task adapters, and a tiny calibration for each composition of them.`;
-  at("example").append(...known.examples.map((one) => element("option", { textContent: one.title, value: one.text })));
+  at("example").replaceChildren(at("example").options[0], ...known.examples.map((one) => element("option", { textContent: one.title, value: one.text })));
   showTasks();
 }
 
