@@ -2,13 +2,14 @@
 
     python benchmarks/training.py [--steps 6] [--rounds 3] [--backbone gemma3-270m]
 
-Five contestants train on the same batches through transformers' Trainer, in turn, several rounds:
+Six contestants train on the same batches through transformers' Trainer, in turn, several rounds:
 
     stock            peft's LoRA (rank 32), the model's own forward pass and loss: a joint expert as anyone trains it
     completion head  the same, with logits at the completion's positions only
     adapter          calora's adapter training
     factors          calora's calibration (column bias) on the paper's start, the merge kept beside the weights
     product          the same on the exact sum of the updates, which has twice the rank
+    no merge         a column bias alone, to tell what keeping the merge beside the weights costs
 
 Last, the share of what the machine's own matrix products allow, and what keeping the merge beside the weights costs.
 """

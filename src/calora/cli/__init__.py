@@ -44,9 +44,10 @@ _FILES = frozenset(
         errno.EROFS,
     )
 )
-# The packages of the extra `all`; what else a command misses is in `bench`.
-_ALL = frozenset("accelerate gguf jinja2 lingua matplotlib peft rouge_score sacrebleu torch transformers".split())
-_SERVE = frozenset("fastapi httpx2 uvicorn xllamacpp".split())
+# The packages of the extra `all`, and those of the smaller ones; what else a command misses is in `bench`.
+_ALL = frozenset("accelerate jinja2 lingua matplotlib peft rouge_score sacrebleu torch transformers".split())
+_DEVICE = frozenset("gguf httpx2 xllamacpp".split())
+_SERVE = frozenset("fastapi uvicorn".split())
 
 app = typer.Typer(
     name="calora",
@@ -89,8 +90,10 @@ def main() -> None:
         sys.exit(2)
     except ModuleNotFoundError as error:
         console.print(f"[bold red]error:[/] this command needs the package {error.name}")
-        extra = "all" if error.name in _ALL else "serve" if error.name in _SERVE else "bench"
-        console.print("[bold]hint:[/] " + _plain(f'pip install "calora[{extra}]"'))
+        extras = {"all": _ALL, "device": _DEVICE, "serve": _SERVE}
+        extra = next((name for name, packages in extras.items() if error.name in packages), "bench")
+        hint = f'pip install "calora[{extra}]", or in a clone pip install ".[{extra}]"'
+        console.print(f"[bold]hint:[/] {_plain(hint)}")
         sys.exit(2)
     except OSError as error:
         if error.errno not in _FILES:

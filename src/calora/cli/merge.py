@@ -19,7 +19,7 @@ def command(
     backbone: Annotated[str | None, typer.Option(help="Only to write the prompt of --composition.")] = None,
     force: Annotated[bool, typer.Option(help="Replace OUT.")] = False,
 ) -> None:
-    """Merge adapters linearly, over their low-rank factors; no backbone is opened."""
+    """Merge adapters linearly, over their low-rank factors; a backbone is opened only for --composition's prompt."""
     from calora.adapter import AdapterCard, write_adapter
     from calora.errors import CaloraError
     from calora.merging import Merge
