@@ -101,6 +101,12 @@ def test_holm_is_the_example_worked_by_hand() -> None:
     assert list(found) == ["a", "b", "c", "d"]
 
 
+def test_a_family_is_as_large_as_it_was_named() -> None:
+    found = holm({"a": 0.01, "b": 0.03}, family=4)
+    assert found == pytest.approx({"a": 0.04, "b": 0.09})
+    assert holm({"a": 0.01, "b": 0.03}, family=1) == pytest.approx({"a": 0.02, "b": 0.03})
+
+
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
 def test_holm_lies_between_no_correction_and_bonferroni(values: list[float]) -> None:
     given_values = {str(index): value for index, value in enumerate(values)}

@@ -80,13 +80,15 @@ def paired_difference(a: ArrayLike, b: ArrayLike, *, seed: int = 0, resamples: i
     return Difference(mean, low, high, float((extreme + 1) / (resamples + 1)))
 
 
-def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+def holm(p_values: Mapping[str, float], family: int = 0) -> dict[str, float]:
     """Adjust the p-values of a family of tests so that the chance of any false alarm stays below the level (Holm 1979).
 
     The k-th smallest of m is multiplied by m - k + 1; none ends below one that was smaller, or above 1.
 
     Args:
-        p_values: Name of the test to its p-value; the whole family, named before it was tested.
+        p_values: Name of the test to its p-value.
+        family: How many tests the family has, named before any was made; the tests that are missing count as passed
+            over. No fewer than there are p-values.
 
     Returns:
         Name to the adjusted p-value, in the same order.
@@ -96,9 +98,9 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     """
     if not all(0 <= p <= 1 for p in p_values.values()):
         raise ValueError(f"p-values lie between 0 and 1, got {dict(p_values)}.")
-    adjusted, least = {}, 0.0
+    tests, adjusted, least = max(family, len(p_values)), {}, 0.0
     for rank, name in enumerate(sorted(p_values, key=lambda name: p_values[name])):
-        least = max(least, min(1.0, (len(p_values) - rank) * p_values[name]))
+        least = max(least, min(1.0, (tests - rank) * p_values[name]))
         adjusted[name] = least
     return {name: adjusted[name] for name in p_values}
 

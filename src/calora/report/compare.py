@@ -107,7 +107,8 @@ def _caption(pool: Pool) -> str:
     return (
         f"{pool.composition} on {pool.backbone}, {len(pool.seeds)} seed{'s' * (len(pool.seeds) > 1)} "
         f"({', '.join(map(str, pool.seeds))}), {len(pool.dialogues)} dialogues, chance retrieval {pool.chance:.1f} %. "
-        "Below a mean, or in brackets, its 95 % bootstrap interval over dialogues; p of the paired sign-flip test; "
+        "Below a mean, or in brackets, its 95 % bootstrap interval over dialogues; p of the paired sign-flip test, "
+        "not adjusted for the number of rows; "
         "can show: the smallest difference seen with 80 % power."
     )
 
