@@ -1,0 +1,72 @@
+"""The tables of docs/results.md, made from the committed cells.
+
+    python benchmarks/results.py [--check]
+
+In the page a table stands between `<!-- cells: WHAT -->` and `<!-- end -->`, where WHAT is one of
+
+    demo RUN                      each adapter on its own task, and every approach of a demo
+    compare MEASURE RUN...        runs of several seeds together, with paired differences
+    table MEASURE RUN             the main table of a benchmark
+
+With `--check` nothing is written, and the exit code is 1 if the page says something else than the cells.
+"""
+
+import argparse
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from calora.report import comparison_markdown, markdown_table, pooled, read_cells
+from calora.report.main_table import check_measure, main_table
+from calora.report.results import read_results
+from calora.report.table_forms import main_markdown
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "results.md"
+_MARK = re.compile(r"(<!-- cells: ([^\n]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+
+
+def demo(run: str) -> str:
+    """The tables of a demo's run."""
+    cells = read_cells(ROOT / run)
+    return f"{markdown_table(cells, own=True)}\n{markdown_table(cells)}"
+
+
+def compare(measure: str, *runs: str) -> str:
+    """Runs of several seeds together."""
+    return comparison_markdown(pooled([ROOT / run for run in runs]), measure)  # type: ignore[arg-type]
+
+
+def table(measure: str, run: str) -> str:
+    """The main table of a benchmark."""
+    return main_markdown(main_table(read_results(ROOT / run), check_measure(measure)))
+
+
+KINDS: dict[str, Callable[..., str]] = {"demo": demo, "compare": compare, "table": table}
+
+
+def filled(page: str) -> str:
+    """The page with every table made anew."""
+
+    def made(mark: re.Match[str]) -> str:
+        kind, *rest = mark[2].split()
+        return f"{mark[1]}\n{KINDS[kind](*rest).strip()}\n\n{mark[4]}"
+
+    return _MARK.sub(made, page)
+
+
+def main() -> None:
+    """Fill the page, or look whether it is so."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    page = PAGE.read_text(encoding="utf-8")
+    found = filled(page)
+    if not parser.parse_args().check:
+        PAGE.write_text(found, encoding="utf-8")
+    elif found != page:
+        odd = next(line for line, other in zip(page.split("\n"), found.split("\n"), strict=False) if line != other)
+        raise SystemExit(f"docs/results.md does not say what the cells say: {odd}\nrun python benchmarks/results.py")
+
+
+if __name__ == "__main__":
+    main()
