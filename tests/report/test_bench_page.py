@@ -139,11 +139,11 @@ def test_every_measure_has_a_view_and_the_one_asked_for_comes_first(run: Path, t
     page = Page(write_bench_page(read_results(judged), "masked_rouge", "linear (tuned)").read_text(encoding="utf-8"))
     radios = [attributes for tag, attributes in page.elements if tag == "input"]
     assert [radio["id"] for radio in radios] == [
-        f"measure-{name}" for name in ("masked_rouge", "retrieval", "in_language", "judge")
+        f"measure-{name}" for name in ("masked_rouge", "retrieval", "rouge", "in_language", "judge")
     ]
-    assert ["checked" in radio for radio in radios] == [True, False, False, False]
+    assert ["checked" in radio for radio in radios] == [True, False, False, False, False]
     assert page.text.count("minuslinear (tuned)") == 0
-    assert page.text.count("minus\nlinear (tuned)") == 3  # the judge has nothing of that row
+    assert page.text.count("minus\nlinear (tuned)") == 4  # the judge has nothing of that row
 
 
 def test_a_damaged_choice_is_named(run: Path, tmp_path: Path) -> None:
@@ -151,3 +151,17 @@ def test_a_damaged_choice_is_named(run: Path, tmp_path: Path) -> None:
     choice_path(broken).write_text("{}", encoding="utf-8")
     with pytest.raises(CaloraError, match="is no choice of a search"):
         write_bench_page(read_results(broken))
+
+
+def test_heat_is_by_composition_and_by_domain(run: Path) -> None:
+    from calora.report.bench_page import _view
+
+    results = read_results(run)
+    by_composition, by_domain = _view(results, "retrieval", None, asked=True).heats
+    domains = [example.domain for example in next(iter(results.examples.values()))]
+    assert by_composition.heads == list(results.compositions)
+    assert by_domain.heads == sorted(set(domains))
+    scores = [entry.scores["retrieval"] for (label, _), entry in results.entries.items() if label == "multi-step"]
+    first = [domain == by_domain.heads[0] for domain in domains]
+    expected = sum(float(found[:, first].mean()) for found in scores) / len(scores)
+    assert dict(by_domain.rows)[results.titles["multi-step"]][0][0] == f"{expected:.1f}"

@@ -44,7 +44,7 @@ def test_every_row_is_an_array_of_seeds_by_dialogues(written: Path) -> None:
     assert results.compositions == COMPOSITIONS
     assert results.dialogues == IDS
     assert results.left_out == ()
-    assert results.measures == ["retrieval", "masked_rouge", "in_language"]
+    assert results.measures == ["retrieval", "masked_rouge", "rouge", "in_language"]
     for (label, name), entry in results.entries.items():
         assert list(entry.cells) == [("tiny", 0), ("tiny", 1)]
         assert np.array_equal(entry.scores["retrieval"], [hits(label, name, seed) for seed in SEEDS])

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from calora.bench.rows import choice_file
 from calora.errors import CaloraError
 from calora.report.bench_charts import STORAGE_HEIGHT, CostChart, cost_chart, storage_chart
@@ -20,10 +22,17 @@ from calora.storage import write_text
 
 @dataclass(frozen=True)
 class Heat:
-    """One row of the heat map: in each place the figure and its share of the highest in the map, or None."""
+    """A heat map.
 
-    title: str
-    places: list[tuple[str, float] | None]
+    Attributes:
+        of: What stands in its columns.
+        heads: Of the columns.
+        rows: Title of a row to the figure and its share of the highest in the map, or None, for each column.
+    """
+
+    of: str
+    heads: list[str]
+    rows: list[tuple[str, list[tuple[str, float] | None]]]
 
 
 @dataclass(frozen=True)
@@ -35,7 +44,7 @@ class View:
     table: MainTable
     columns: list[MainColumn]
     chart: CostChart
-    heat: list[Heat]
+    heats: list[Heat]
 
 
 def write_bench_page(results: Results, measure: Measure = "retrieval", against: str | None = None) -> Path:
@@ -89,23 +98,37 @@ def _view(results: Results, measure: Measure, against: str | None, *, asked: boo
     known = against is None or asked or bool(results.having(against, measure))
     table = main_table(results, measure, against if known else None)
     return View(
-        measure, MEASURE_NAMES[measure], table, main_columns(table), cost_chart(table.rows), _heat(results, table)
+        measure, MEASURE_NAMES[measure], table, main_columns(table), cost_chart(table.rows), _heats(results, table)
     )
 
 
-def _heat(results: Results, table: MainTable) -> list[Heat]:
-    means = {
-        (row.label, name): float(results.entries[row.label, name].scores[table.measure].mean())
+def _heats(results: Results, table: MainTable) -> list[Heat]:
+    """By composition, and by domain over the compositions that a row has."""
+    scores = {
+        (row.label, name): results.entries[row.label, name].scores[table.measure]
         for row in table.rows
         for name in results.having(row.label, table.measure)
     }
+    domains = [example.domain for example in next(iter(results.examples.values()))]
+    of: dict[str, dict[tuple[str, str], float]] = {"composition": {}, "domain": {}}
+    for (label, name), found in scores.items():
+        of["composition"][label, name] = float(found.mean())
+    for row in table.rows:
+        everything = np.concatenate([found for (label, _), found in scores.items() if label == row.label])
+        for domain in sorted(set(domains)):
+            of["domain"][row.label, domain] = float(everything[:, [one == domain for one in domains]].mean())
+    heads = {"composition": list(results.compositions), "domain": sorted(set(domains))}
+    return [_heat(name, heads[name], table, means) for name, means in of.items()]
+
+
+def _heat(name: str, heads: list[str], table: MainTable, means: dict[tuple[str, str], float]) -> Heat:
     most = max(means.values()) or 1.0
 
-    def place(label: str, name: str) -> tuple[str, float] | None:
-        value = means.get((label, name))
+    def place(label: str, head: str) -> tuple[str, float] | None:
+        value = means.get((label, head))
         return None if value is None else (f"{value:.1f}", round(value / most, 3))
 
-    return [Heat(row.title, [place(row.label, name) for name in results.compositions]) for row in table.rows]
+    return Heat(name, heads, [(row.title, [place(row.label, head) for head in heads]) for row in table.rows])
 
 
 def _curves(results: Results) -> list[tuple[str, list[tuple[str, list[Panel]]]]]:

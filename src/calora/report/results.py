@@ -18,11 +18,12 @@ from calora.report.folder import is_control
 from calora.storage import numbered_lines, read_card
 from calora.tasks import Composition
 
-Measure = Literal["retrieval", "masked_rouge", "in_language", "judge"]
+Measure = Literal["retrieval", "masked_rouge", "rouge", "in_language", "judge"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
 MEASURE_NAMES: dict[Measure, str] = {
     "retrieval": "retrieval %",
     "masked_rouge": "masked ROUGE",
+    "rouge": "ROUGE, the paper's measure",
     "in_language": "in the asked language %",
     "judge": "judge says yes %",
 }
@@ -212,7 +213,8 @@ def _entry(
     for repeat, path in paths.items():
         _check_provenance(path, cells[repeat], workplace)
     answers = [_predictions(path, examples) for path in paths.values()]
-    keys = {measure: measure if measure != "masked_rouge" else f"masked_{composition.metric}" for measure in MEASURES}
+    rouge = {"masked_rouge": f"masked_{composition.metric}", "rouge": composition.metric}
+    keys = {measure: rouge.get(measure, measure) for measure in MEASURES}
     scores: dict[Measure, Scores] = {}
     for measure, key in keys.items():
         if all(key in row["scores"] for rows in answers for row in rows):
