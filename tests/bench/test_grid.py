@@ -9,7 +9,8 @@ import pytest
 from calora.approaches.registry import Plan, approach, approaches
 from calora.backbone import Backbone
 from calora.bench.case import Case, Workplace
-from calora.bench.grid import Grid, failures
+from calora.bench.grid import Grid
+from calora.bench.progress import failures
 from calora.bench.recipe import Recipe
 from calora.bench.store import Store
 from calora.errors import CaloraError
@@ -190,7 +191,7 @@ def test_a_step_that_fails_costs_only_what_needs_it(
     one = grid(approaches=[{"name": "zero-shot"}, {"name": "multi-step"}, {"name": "linear"}])
     cells = one.go()
     assert [cell.approach for cell in cells] == ["zero-shot", "zero-shot"]
-    assert sorted(failures(one)) == [
+    assert sorted(failures(one.progress)) == [
         ("adapter reply seed 0", "no reply today", 2),
         ("adapter summary seed 0", "no summary today", 2),
     ]

@@ -13,8 +13,9 @@ from calora.approaches.one_pass import one_pass
 from calora.approaches.tuned_merge import FINE, search_step
 from calora.bench.case import Case
 from calora.bench.cells import Cell
-from calora.bench.grid import Grid, Progress
+from calora.bench.grid import Grid
 from calora.bench.making import adapter_steps
+from calora.bench.progress import Progress
 from calora.bench.recipe import ApproachRecipe, DataRecipe, Recipe
 from calora.bench.store import Made, Step, StepFailedError, Store
 from calora.bench.timing import Timing, time_passes

@@ -3,7 +3,7 @@
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,38 +12,21 @@ from calora.approaches.registry import Plan
 from calora.backbone import native_dtype
 from calora.bench.case import EVALUATION_SEED, Case, Workplace
 from calora.bench.cells import Cell, predictions_file, read_cell, write_cell
+from calora.bench.progress import Progress
 from calora.bench.recipe import ApproachRecipe, Recipe
 from calora.bench.rows import Choice, Place, Row, rows_of
 from calora.bench.search import Search, choose, search_of
-from calora.bench.store import Step, StepFailedError, Store
+from calora.bench.store import Step, Store
 from calora.bench.timing import peak_memory, time_passes
 from calora.console import counting
 from calora.corpus import Split
 from calora.errors import CaloraError
 from calora.generation import Answer, Pass, answer_all
 from calora.storage import fingerprint, slug, write_text
+from calora.versions import processor, versions
 
 CELL_VERSION = 1
 _TIMED_TEXTS, _TIMED_TOKENS, _TIMED_ROUNDS = 8, 24, 2
-
-
-@dataclass
-class Progress:
-    """What a run has done and what is left, for whoever watches.
-
-    Args:
-        done: Label to the cells that are there.
-        total: Label to the cells that there will be.
-        now: What is being made.
-        failed: Cells that could not be made, with what was raised.
-        left: Estimated seconds to the end; None as long as too little is known.
-    """
-
-    done: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    total: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    now: str = ""
-    failed: list[tuple[str, Exception]] = field(default_factory=list)
-    left: float | None = None
 
 
 @dataclass
@@ -205,7 +188,11 @@ class Grid:
             "options": made["options"],
             "key": made["key"],
             "provenance": made["settings"]
-            | {"dtype": str(native_dtype()).rpartition(".")[2], "training": _trainings(case, values)},
+            | {
+                "dtype": str(native_dtype()).rpartition(".")[2],
+                "training": _trainings(case, values),
+                "made_with": versions() | {"processor": processor()},
+            },
         }
         write_cell(
             path,
@@ -249,11 +236,17 @@ class Grid:
     def _estimate(self, places: Sequence[Place]) -> None:
         """Guess the time left from the mean time of each kind of step so far; searches to come are not counted."""
         wanted: dict[str, str] = {}
+        chosen: dict[tuple[str, str], Choice | None] = {}
         for place in places:
-            if place.row.setting == "tuned":
-                continue
+            options = place.row.recipe.options
             try:
-                plan: Plan = place.row.approach.plan(place.case, **place.row.recipe.options)
+                if place.row.setting == "tuned":
+                    search = (place.row.label, place.case.backbone_name)
+                    if search not in chosen:
+                        chosen[search] = self._search(place.row, place.case.backbone_name).found
+                    found = chosen[search]  # until it is searched, the row's own options stand for what will be chosen
+                    options = found.options if found else options
+                plan: Plan = place.row.approach.plan(place.case, **options)
             except Exception:  # it will fail when its turn comes, and be told then
                 continue
             wanted[place.name] = "cell"
@@ -281,16 +274,6 @@ class Grid:
 def _remove_cell(path: Path) -> None:
     predictions_file(path).unlink(missing_ok=True)
     path.unlink()
-
-
-def failures(grid: Grid) -> list[tuple[str, str, int]]:
-    """What failed first, why, and how many cells were lost by it."""
-    counts: dict[tuple[str, str], int] = defaultdict(int)
-    for name, error in grid.progress.failed:
-        what = f"{error.step.kind} {error.step.name}" if isinstance(error, StepFailedError) else name
-        reason = error.reason if isinstance(error, StepFailedError) else error
-        counts[(what, str(reason) or repr(reason))] += 1
-    return [(what, why, count) for (what, why), count in counts.items()]
 
 
 def _times_bare(case: Case, passes: Sequence[Pass], texts: Sequence[str]) -> float:

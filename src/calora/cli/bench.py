@@ -14,7 +14,7 @@ from calora.cli import options
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from calora.bench.grid import Progress
+    from calora.bench.progress import Progress
     from calora.bench.rows import Place
 
 
@@ -30,7 +30,8 @@ def command(
 
     Ends with status 1 if a cell failed; the others are there all the same.
     """
-    from calora.bench.grid import Grid, failures
+    from calora.bench.grid import Grid
+    from calora.bench.progress import failures
     from calora.bench.recipe import read_recipe
     from calora.bench.store import Store
     from calora.cli.show import console
@@ -43,7 +44,7 @@ def command(
         return
     with following() as grid.follow:
         cells = grid.go()
-    for what, why, lost in failures(grid):
+    for what, why, lost in failures(grid.progress):
         options.say(f"failed: {what}: {why} ({lost} cell{'s' * (lost > 1)} lost)")
     options.say(f"{len(cells)} of {len(places)} cells are in {folder}")
     if len(cells) < len(places):
@@ -53,7 +54,7 @@ def command(
 @contextmanager
 def following() -> "Iterator[Callable[[Progress], None]]":
     """Shows how a grid gets on: a live table on a terminal, a line a step elsewhere."""
-    from calora.bench.grid import Progress
+    from calora.bench.progress import Progress
     from calora.console import error_console, shown
 
     begin, latest = time.monotonic(), [Progress()]

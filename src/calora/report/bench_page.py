@@ -13,11 +13,12 @@ from calora.report.bench_charts import STORAGE_HEIGHT, CostChart, cost_chart, st
 from calora.report.browser import browser_data
 from calora.report.charts import PANEL_HEIGHT, Panel, panels
 from calora.report.main_table import MainTable, main_table
-from calora.report.page import rendered, versions
+from calora.report.page import rendered
 from calora.report.results import MEASURE_NAMES, Measure, Results
 from calora.report.table import NOTHING, one_line
 from calora.report.table_forms import MainColumn, main_columns, shown
 from calora.storage import write_text
+from calora.versions import versions
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def write_bench_page(results: Results, measure: Measure = "retrieval", against: 
         searches=_searches(results),
         recipe=results.recipe.model_dump_json(indent=2),
         made=_made(results),
-        versions=versions(),
+        versions=list(versions().items()),
         left_out=len(results.left_out),
         data=_script(browser_data(results)),
     )

@@ -1,13 +1,10 @@
 """One self-contained HTML page of a run: nothing in it is fetched from anywhere."""
 
 import json
-import platform
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from calora import __version__
 from calora.bench.cells import Cell
 from calora.errors import CaloraError
 from calora.metrics import bootstrap_interval
@@ -16,8 +13,7 @@ from calora.report.examples import sample_answers
 from calora.report.folder import composed, is_control, is_own, predictions_of
 from calora.report.table import chance_line, columns, one_line, own_columns
 from calora.storage import write_text
-
-_PACKAGES = ("numpy", "torch", "transformers", "peft", "rouge-score", "sacrebleu", "lingua-language-detector")
+from calora.versions import versions
 
 
 def write_page(run: Path, settings: dict[str, Any], cells: Sequence[Cell]) -> Path:
@@ -61,7 +57,7 @@ def write_page(run: Path, settings: dict[str, Any], cells: Sequence[Cell]) -> Pa
         training=_training(cells),
         samples=sample_answers(run, rows),
         settings=json.dumps(settings, indent=2, ensure_ascii=False, default=str),
-        versions=versions(),
+        versions=list(versions().items()),
         backbone_sha256=rows[0].provenance.get("backbone"),
         steps=_steps(run),
     )
@@ -132,17 +128,6 @@ def rendered(template: str, **values: Any) -> str:
         lstrip_blocks=True,
     )
     return environment.get_template(template).render(**values)
-
-
-def versions() -> list[tuple[str, str]]:
-    """Of what is installed where the page is written."""
-    found = [("calora", __version__), ("Python", platform.python_version())]
-    for package in _PACKAGES:
-        try:
-            found.append((package, version(package)))
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def _json(path: Path) -> dict[str, Any]:
