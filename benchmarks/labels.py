@@ -6,8 +6,8 @@
 
 `draw` takes as many answers of each approach (four or more), shuffles them, and writes answers.jsonl, which names no
 approach, and key.jsonl, which does. Whoever labels reads rubric.md and answers.jsonl alone, and writes
-labels-WHO.jsonl: a line an answer with its `number` and, for each task, true or false. `compare` prints Cohen's kappa
-between labellers, and between each of them and the judge, for each task and for all tasks together.
+labels-WHO.jsonl: a line an answer with its `number` and, for each question of the rubric, true or false. `compare`
+prints Cohen's kappa between labellers, and between each of them and the judge.
 """
 
 import argparse
@@ -49,52 +49,64 @@ def draw(options: argparse.Namespace) -> None:
 def compare(options: argparse.Namespace) -> None:
     """Print the agreement of every two who labelled, the judge among them."""
     key = {row["number"]: row for row in read(options.folder / "key.jsonl")}
-    labels: dict[str, dict[int, dict[str, bool]]] = {
-        path.stem.removeprefix("labels-"): {row.pop("number"): row for row in read(path)}
-        for path in sorted(options.folder.glob("labels-*.jsonl"))
-    }
-    tasks = list(next(iter(next(iter(labels.values())).values())))
     scores = {
         path: {row["id"]: row["scores"] for row in read_predictions(Path(path))}
         for path in {row["cell"] for row in key.values()}
     }
-    labels["judge"] = {
-        number: {task: scores[row["cell"]][row["id"]][f"judge_{task}"] == 100 for task in tasks}
-        for number, row in key.items()
+    labels: dict[str, dict[int, dict[str, bool]]] = {
+        path.stem.removeprefix("labels-"): {row.pop("number"): row for row in read(path)}
+        for path in sorted(options.folder.glob("labels-*.jsonl"))
     }
+    tasks = [name.removeprefix("judge_") for name in next(iter(scores.values())).popitem()[1] if "judge_" in name]
+    questions = list(next(iter(next(iter(labels.values())).values())))
+    labels["judge"] = {}
+    for number, row in key.items():
+        said = read_scores(scores, row)
+        # What is asked beside the tasks is what their first one is about.
+        labels["judge"][number] = {q: said[f"judge_{q if q in tasks else tasks[0]}"] == 100 for q in questions}
     for name, given in labels.items():
-        if given.keys() != key.keys() or any(list(one) != tasks for one in given.values()):
-            raise SystemExit(f"{name} did not label each answer for {', '.join(tasks)}")
-    questions = {task: [task] for task in tasks} | {"all tasks": tasks}
-    table = Table(title=f"{options.folder.name}: {len(key)} answers of {len(scores)} approaches, Cohen's kappa")
+        if given.keys() != key.keys() or any(one.keys() != set(questions) for one in given.values()):
+            raise SystemExit(f"{name} did not label each answer for {', '.join(questions)}")
+    table = Table(title=f"{options.folder.name}: {len(key)} answers of {len(scores)} approaches, Cohen's kappa (alike)")
     for head in ("between", *questions):
         table.add_column(head, justify="left" if head == "between" else "right")
     for one, other in itertools.combinations(labels, 2):
-        table.add_row(f"{one}, {other}", *(kappa(labels[one], labels[other], wanted) for wanted in questions.values()))
+        table.add_row(f"{one}, {other}", *(kappa(labels[one], labels[other], question) for question in questions))
     table.add_section()
     for name, given in labels.items():
-        table.add_row(f"yes by {name}, %", *(f"{100 * rate(given, wanted):.0f}" for wanted in questions.values()))
+        table.add_row(f"yes by {name}, %", *(f"{rate(given, question):.0f}" for question in questions))
     Console().print(table)
-    whose = Table(title="all tasks done, % by approach")
-    for head in ("approach", "answers", *labels):
+    whose = Table(title="yes by each who labelled, %, by approach")
+    for head in ("approach", "answers", *questions):
         whose.add_column(head, justify="left" if head == "approach" else "right")
+    whose.caption = " / ".join(labels)
     for path in sorted(scores):
         numbers = [number for number, row in key.items() if row["cell"] == path]
-        shares = (rate({n: given[n] for n in numbers}, tasks) for given in labels.values())
-        whose.add_row(read_cell(Path(path)).title, str(len(numbers)), *(f"{100 * share:.0f}" for share in shares))
+        parts = [{n: given[n] for n in numbers} for given in labels.values()]
+        shares = (" / ".join(f"{rate(part, question):.0f}" for part in parts) for question in questions)
+        whose.add_row(read_cell(Path(path)).title, str(len(numbers)), *shares)
     Console().print(whose)
 
 
-def kappa(one: dict[int, dict[str, bool]], other: dict[int, dict[str, bool]], tasks: list[str]) -> str:
-    """Cohen's kappa, and how many of the answers both label alike."""
-    first, second = ([all(given[n][task] for task in tasks) for n in sorted(one)] for given in (one, other))
+def read_scores(scores: dict[str, dict[str, dict[str, float]]], row: dict[str, Any]) -> dict[str, float]:
+    """The scores of an answer, the judge's among them."""
+    found = scores[row["cell"]][row["id"]]
+    if "judge" not in found:
+        raise SystemExit(f"{row['cell']} has no verdicts: run calora judge on its folder")
+    return found
+
+
+def kappa(one: dict[int, dict[str, bool]], other: dict[int, dict[str, bool]], question: str) -> str:
+    """Cohen's kappa, which there is none of where one of the two always says the same; and how many are alike."""
+    first, second = ([given[number][question] for number in sorted(given)] for given in (one, other))
     alike = sum(a == b for a, b in zip(first, second, strict=True))
-    return f"{cohen_kappa_score(first, second):.2f} ({alike})"
+    known = len(set(first)) > 1 and len(set(second)) > 1
+    return f"{f'{cohen_kappa_score(first, second):.2f}' if known else '—'} ({alike})"
 
 
-def rate(given: dict[int, dict[str, bool]], tasks: list[str]) -> float:
-    """Share of the answers that do all of some tasks."""
-    return sum(all(one[task] for task in tasks) for one in given.values()) / len(given)
+def rate(given: dict[int, dict[str, bool]], question: str) -> float:
+    """Percent of the answers of which a question is true."""
+    return 100 * sum(one[question] for one in given.values()) / len(given)
 
 
 def read(path: Path) -> list[dict[str, Any]]:
