@@ -177,12 +177,17 @@ def test_a_request_that_takes_too_long_is_given_up(pool: ThreadPoolExecutor) -> 
 
 def test_a_stream_that_takes_too_long_ends_with_an_error() -> None:
     device = Paced(pieces=3)
-    with serving(device, Settings(seconds=2)) as (address, _), client_of(address) as client, http_of(address) as http:
+    with (
+        serving(device, Settings(seconds=2)) as (address, gateway),
+        client_of(address) as client,
+        http_of(address) as http,
+    ):
         device.let(1)
         with pytest.raises(openai.APIError, match="too long"):
             list(client.chat.completions.create(**chat("slow"), stream=True))
         device.let(1)
-        until(lambda: device.closed)
+        until(lambda: not gateway.workers._works)
+        assert device.closed == device.begun  # none of the two where a loaded machine had not begun in time
         assert sample(http, 'calora_requests_total{model="summary",status="504"}') == 1
 
 
