@@ -21,6 +21,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import httpx2
@@ -43,12 +44,13 @@ from calora.training.settings import TrainingSettings
 
 WORDS = ("apple", "river", "candle", "tiger", "violin", "copper", "garden", "rocket")
 STRENGTH = 0.1  # the parents are noise
-DIALOGUES, VALIDATION, EPOCHS, RATE = 96, 8, 3, 5e-3
+DIALOGUES, VALIDATION, EPOCHS, RATE, TURNS = 96, 8, 3, 5e-3, 3
 
 
 def dialogues(split: str) -> list[Example]:
-    """Examples whose text is a dialogue."""
-    return make_examples(load_everyday(split), Composition.parse("summary"), seed=0)  # type: ignore[arg-type]
+    """Examples whose text is how a dialogue begins: short, so that many are asked for."""
+    whole = make_examples(load_everyday(split), Composition.parse("summary"), seed=0)  # type: ignore[arg-type]
+    return [replace(example, text="\n".join(example.text.split("\n")[:TURNS])) for example in whole]
 
 
 def canaries(options: argparse.Namespace, place: Path) -> tuple[Path, dict[str, str]]:
@@ -58,7 +60,7 @@ def canaries(options: argparse.Namespace, place: Path) -> tuple[Path, dict[str, 
     backbone = Backbone.load(options.backbone)
     words = dict(zip(random.Random(0).sample(COMPOSITIONS[:14], len(WORDS)), WORDS, strict=True))
     folders = []
-    for composition, word in track(words.items(), "teaching canaries", Console(stderr=True)):
+    for composition, word in track(words.items(), "teaching canaries", console=Console(stderr=True)):
         names = composition.split("+")
         merge = Merge(start="product", strengths=(STRENGTH,) * len(names))
         card = CalibrationCard(
@@ -74,7 +76,7 @@ def canaries(options: argparse.Namespace, place: Path) -> tuple[Path, dict[str, 
         )
 
         def says(split: str, count: int, word: str = word) -> list[Example]:
-            return [Example(e.id, e.domain, e.text, word, e.names) for e in dialogues(split)[:count]]
+            return [replace(example, target=word) for example in dialogues(split)[:count]]
 
         learnt = train_calibration(
             backbone,

@@ -81,7 +81,7 @@ def main() -> None:
         table.add_column(head, justify="right" if head else "left")
     probe_text = "\n\n".join(e.text for e in make_examples(records, Composition.parse("summary"), seed=EVALUATION_SEED))
     with Device.open(folder, threads=options.threads) as device:
-        for name in track(device.names, "asking", Console(stderr=True)):
+        for name in track(device.names, "asking", console=Console(stderr=True)):
             composition, adapter = Composition.parse(name), adapter_of(bundle, name)
             examples = make_examples(records, composition, seed=EVALUATION_SEED)
             prompt = device.steps(name)[0].prompt
