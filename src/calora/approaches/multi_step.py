@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from calora.adapter import Adapter
-from calora.approaches.one_pass import one_pass
+from calora.approaches.one_pass import prompt_of
 from calora.approaches.registry import Plan, approach
 from calora.backbone import Backbone
 from calora.bench.case import Case
@@ -20,8 +20,8 @@ def multi_step(backbone: Backbone, composition: Composition, adapters: Mapping[s
         composition: The tasks in order.
         adapters: Task name to its adapter.
     """
-    passes = [one_pass(backbone, Composition((task,)), adapters[task.name]) for task in composition.tasks]
-    return [step for steps in passes for step in steps]
+    own = [(adapters[task.name], Composition((task,))) for task in composition.tasks]
+    return [Pass(adapter, prompt_of(backbone, task, adapter)) for adapter, task in own]
 
 
 @approach("multi-step", "Multi-step")

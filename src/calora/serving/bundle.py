@@ -166,7 +166,9 @@ def write_bundle(
     compositions: dict[str, CompositionEntry] = {}
     with writing_folder(Path(target)) as temporary:
         for folder in adapters:
-            name, entry = _add_adapter(Path(folder), layout, temporary, dtype, set(names))
+            name, entry = _add_adapter(Path(folder), layout, temporary, dtype)
+            if name in names:
+                raise CaloraError(f"two adapters are for {name}", "give one of each task")
             names[name] = entry
         for folder in calibrations:
             name, composition = _add_calibration(Path(folder), names, temporary)
@@ -289,20 +291,18 @@ def _shaped(layout: Layout) -> Adapter:
     )
 
 
-def _check_name(name: str, where: Path, taken: set[str] = frozenset()) -> None:  # type: ignore[assignment]
+def _check_name(name: str, where: Path) -> None:
     if not re.fullmatch(r"[\w-]+(\+[\w-]+)*", name):
         raise CaloraError(f"{where} is for {name!r}", "expected the name of a task, or names joined by +")
-    if name in taken:
-        raise CaloraError(f"two adapters are for {name}", "give one of each task")
 
 
-def _add_adapter(folder: Path, layout: Layout, target: Path, dtype: str, taken: set[str]) -> tuple[str, AdapterEntry]:
+def _add_adapter(folder: Path, layout: Layout, target: Path, dtype: str) -> tuple[str, AdapterEntry]:
     adapter = read_adapter(folder)
     if adapter.card is None or adapter.card.prompt is None:
         raise CaloraError(f"{folder} does not say its task and prompt", "bundle adapters that calora trained")
     layout.check(adapter)
     name = adapter.card.name
-    _check_name(name, folder, taken)
+    _check_name(name, folder)
     file = f"adapters/{name}.gguf"
     write_gguf(fit_rank(adapter, None)[0], layout, target / file, dtype)
     return name, AdapterEntry(

@@ -298,10 +298,11 @@ class Device:
         parameters: dict[str, int] = {}
         for name, entry in bundle.card.compositions.items():
             try:
-                parameters[name] = check_composition(bundle, name).parameters
+                calibration = check_composition(bundle, name)
+                parameters[name] = calibration.parameters
                 parts = parts_of(bundle, name)
                 # The plain merge of adapters that are switched on by scales costs nothing more.
-                plain = parts_of(bundle, name, calibrated=False) if self._compare or is_beside(bundle, name) else None
+                plain = parts_of(bundle, name, calibrated=False) if self._compare or is_beside(calibration) else None
             except CaloraError as error:
                 left_out[name] = str(error)
                 continue

@@ -35,9 +35,8 @@ class Parts:
     scales: dict[str, float]
 
 
-def is_beside(bundle: Bundle, name: str) -> bool:
+def is_beside(calibration: Calibration) -> bool:
     """Whether a composition is its adapters, switched on by scales, and its calibration beside them."""
-    calibration = bundle.calibration(name)
     return calibration.card.merge.start == "product" and calibration.card.kind in ("column-bias", "low-rank")
 
 
@@ -55,7 +54,7 @@ def parts_of(bundle: Bundle, name: str, calibrated: bool = True) -> Parts:
     calibration = check_composition(bundle, name)
     merge = calibration.card.merge
     parents = bundle.card.compositions[name].parents
-    if is_beside(bundle, name):
+    if is_beside(calibration):
         strengths = merge.strengths or (1.0,) * len(parents)
         files = {parent: bundle.adapter_file(parent) for parent in parents}
         scales = dict(zip(parents, strengths, strict=True))
