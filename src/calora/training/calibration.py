@@ -83,7 +83,7 @@ def train_calibration(
 def calibrated_updates(
     backbone: Backbone, merged: Adapter, card: CalibrationCard, parameters: dict[str, nn.Parameter]
 ) -> dict[str, Update]:
-    """The calibrated forward pass of each module, as formulas say it and not as `fold` writes it.
+    """The calibrated forward pass of each module.
 
     Column bias: y + p (1 . x). Row scale: p * (B A x). Output bias: y + p. Output scale: p * y. Low rank: y + P2 P1 x.
     """
@@ -109,13 +109,14 @@ def _update(
     dtype, device = backbone.model.dtype, backbone.model.device
     a = torch.from_numpy(factors.a).to(device, dtype)
     b = torch.from_numpy(factors.b).to(device, dtype)
+    with_ones = torch.cat([a, torch.ones_like(a[:1])])
 
     def value(name: str) -> torch.Tensor:
         return parameters[f"{site}.{name}"].to(dtype)
 
     def column_bias(x: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
-        total = x.sum(dim=-1, keepdim=True)
-        return low_rank(x, out, a, b) + total * value("p")
+        # One product, as a sum over x and an addition to `out` would each be another pass over memory.
+        return low_rank(x, out, with_ones, torch.cat([b, value("p").unsqueeze(1)], dim=1))
 
     def row_scale(x: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
         return low_rank(x, out, a, value("p").unsqueeze(1) * b)
