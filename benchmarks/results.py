@@ -7,6 +7,7 @@ In the page a table stands between `<!-- cells: WHAT -->` and `<!-- end -->`, wh
     demo RUN                      each adapter on its own task, and every approach of a demo
     compare MEASURE RUN...        runs of several seeds together, with paired differences
     table MEASURE RUN             the main table of a benchmark
+    own RUN                       its adapters, each on its own task
 
 With `--check` nothing is written, and the exit code is 1 if the page says something else than the cells.
 """
@@ -42,7 +43,12 @@ def table(measure: str, run: str) -> str:
     return main_markdown(main_table(read_results(ROOT / run), check_measure(measure)))
 
 
-KINDS: dict[str, Callable[..., str]] = {"demo": demo, "compare": compare, "table": table}
+def own(run: str) -> str:
+    """The adapters of a benchmark, each on its own task."""
+    return markdown_table(read_results(ROOT / run).own, own=True)
+
+
+KINDS: dict[str, Callable[..., str]] = {"demo": demo, "compare": compare, "table": table, "own": own}
 
 
 def filled(page: str) -> str:

@@ -35,6 +35,8 @@ def test_a_benchmark_gets_its_page_and_tables(calora: Run, bench: Path) -> None:
     code, out, err = calora(bench, "--against", "calibration", "--measure", "retrieval")
     assert code == 0
     assert "+22.2" in out and "22,699" in out
+    assert "es: Primary adapter, seed 1" in out
+    assert "| es: Primary adapter, seed 0 | 77.8 |" in (bench / "own.md").read_text(encoding="utf-8")
     assert "report.html" in err
     assert "+22.2" in (bench / "table.md").read_text(encoding="utf-8")
     assert r"\toprule" in (bench / "table.tex").read_text(encoding="utf-8")

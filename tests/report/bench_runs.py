@@ -1,4 +1,4 @@
-"""A benchmark's run folder as `calora bench` writes it: three rows, a control, three compositions, two seeds."""
+"""A run folder as `calora bench` writes it: three rows, a control, three compositions, a single task, two seeds."""
 
 import json
 from pathlib import Path
@@ -39,6 +39,7 @@ def recipe(**changes: Any) -> Recipe:
             "multi-step",
             {"name": "linear", "settings": ["tuned"], "compositions": SOME},
             "calibration",
+            {"name": "primary-adapter", "label": "alone", "compositions": ["es"]},
         ],
         "search": {"compositions": ["summary+es"]},
         "data": {"test": DIALOGUES},
@@ -82,6 +83,10 @@ def write_bench_run(run: Path, shift: int = 0, **changes: Any) -> Path:
                 if label == "calibration":
                     good[np.flatnonzero(good == 0)[:shift]] = 100
                 _write(run, place, examples, answers(examples, good), (label, title, name, seed))
+    for seed in asked.seeds:
+        examples = Case(place, BACKBONE, asked.parse("es"), seed).evaluation_examples("test")
+        found = answers(examples, 100.0 * (np.arange(DIALOGUES) < 7))
+        _write(run, place, examples, found, ("alone", "Primary adapter", "es", seed))
     _put(
         choice_path(run),
         {
@@ -139,7 +144,7 @@ def _write(
             "data": {split: place.data_key(split) for split in splits},
             "evaluation_seed": EVALUATION_SEED,
             "max_tokens": place.recipe.max_tokens,
-            **({"training": [{"validation": VALIDATION}]} if label == "calibration" else {}),
+            **({"training": [{"validation": VALIDATION}]} if label in ("calibration", "alone") else {}),
         },
     }
     write_cell(

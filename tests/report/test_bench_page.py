@@ -74,6 +74,8 @@ def test_the_page_is_well_formed_and_shows_what_the_run_holds(page: Page) -> Non
         "2 to 3",
         "With 5 single-task adapters",
         "summary+professional+es, seed 1",
+        "es: Primary adapter, seed 1",
+        "77.8",
         "start product, strength 0.8",
         "ab" * 32,
         "bfloat16",

@@ -57,6 +57,18 @@ def test_every_row_is_an_array_of_seeds_by_dialogues(written: Path) -> None:
     }
 
 
+def test_cells_of_a_single_task_stand_apart(run: Path) -> None:
+    results = read_results(run)
+    assert [cell.title for cell in results.own] == ["es: Primary adapter, seed 0", "es: Primary adapter, seed 1"]
+    assert all(cell.scores["retrieval"] == pytest.approx(700 / 9) for cell in results.own)
+    assert "alone" not in results.titles
+    for path in (run / "cells").glob("*.json"):
+        if not path.name.startswith("es--"):
+            path.unlink()
+    with pytest.raises(CaloraError, match="holds no cells of its recipe's compositions"):
+        read_results(run)
+
+
 def test_masked_rouge_is_that_of_the_first_task(written: Path) -> None:
     results = read_results(written)
     for name, key in (("summary+es", "masked_rougeL"), ("reply+casual", "masked_weighted")):
@@ -119,7 +131,7 @@ def test_a_judge_counts_where_every_prediction_has_it(run: Path) -> None:
 def test_cells_that_the_recipe_does_not_ask_for_are_left_out(run: Path) -> None:
     (run / "recipe.json").write_text(recipe(seeds=[0]).model_dump_json(), encoding="utf-8")
     results = read_results(run)
-    assert len(results.left_out) == 11
+    assert len(results.left_out) == 12
     assert {cell.seed for cell in results.cells()} == {0}
 
 

@@ -23,6 +23,7 @@ from calora.corpus import Split
 from calora.errors import CaloraError
 from calora.generation import Answer, Pass, answer_all
 from calora.storage import fingerprint, slug, write_text
+from calora.tasks import Composition
 from calora.versions import processor, versions
 
 CELL_VERSION = 1
@@ -65,13 +66,17 @@ class Grid:
             )
 
     def places(self) -> list[Place]:
-        """Every cell of the grid, those of one backbone, seed and composition together."""
+        """Every cell of the grid, those of one backbone, seed and composition together.
+
+        Single tasks come before the first composition that has them, while their adapters are there.
+        """
+        turns = _turns([self.recipe.parse(name) for name in self._compositions()])
         return sorted(
             (Place(row, case) for row in self.rows for case in self._cases(row.recipe)),
             key=lambda place: (
                 self.recipe.backbones.index(place.case.backbone_name),
                 place.case.seed,
-                self._compositions().index(str(place.case.composition)),
+                turns[str(place.case.composition)],
             ),
         )
 
@@ -269,6 +274,23 @@ class Grid:
             for seed in recipe.seeds or self.recipe.seeds:
                 for name in recipe.compositions or self.recipe.compositions:
                     yield Case(self.workplace, backbone, self.recipe.parse(name), seed)
+
+
+def _turns(compositions: Sequence[Composition]) -> dict[str, tuple[int, int, int]]:
+    """When each composition has its turn: as they stand, but for single tasks."""
+
+    def first_with(composition: Composition) -> int:
+        tasks = set(composition.tasks)
+        return next(index for index, other in enumerate(compositions) if tasks <= set(other.tasks))
+
+    return {
+        str(composition): (
+            first_with(composition) if len(composition.tasks) == 1 else index,
+            len(composition.tasks),
+            index,
+        )
+        for index, composition in enumerate(compositions)
+    }
 
 
 def _remove_cell(path: Path) -> None:

@@ -138,6 +138,15 @@ class Recipe(_Part):
             raise ValueError(f"two approaches are labelled {', '.join(twice)}: give one of them a `label`")
         return self
 
+    @property
+    def rows(self) -> int:
+        """How many rows the main table has once everything is made: those of single tasks alone are not in it."""
+        return sum(
+            len(row.settings)
+            for row in self.approaches
+            if any("+" in composition for composition in row.compositions or self.compositions)
+        )
+
     def known_tasks(self) -> dict[str, Task]:
         """The tasks of calora and those of the recipe, by name."""
         own = {name: Task(name=name, **task.model_dump()) for name, task in self.tasks.items()}

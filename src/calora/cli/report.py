@@ -19,7 +19,7 @@ def command(
     measure: Annotated[str, typer.Option(help="retrieval, masked_rouge, rouge, in_language or judge.")] = "retrieval",
     other: Annotated[Path | None, typer.Option(help="Compare with this run, and write nothing.")] = None,
 ) -> None:
-    """Write report.html and table.md, .csv and .tex into a run, and print the table.
+    """Write report.html and table.md, .csv and .tex into a run, and print the table; own.md is of single tasks.
 
     The run of a demo, which is one composition and the adapters' own tasks, gets the demo's page again.
     """
@@ -38,6 +38,7 @@ def command(
 
 def _bench(run: Path, against: str | None, measure: str, other: Path | None) -> None:
     from calora.cli.show import console
+    from calora.report import markdown_table, own_table
     from calora.report.bench_page import write_bench_page
     from calora.report.main_table import check_measure, main_table
     from calora.report.results import read_results
@@ -53,8 +54,12 @@ def _bench(run: Path, against: str | None, measure: str, other: Path | None) -> 
     table = main_table(results, chosen, against)
     for ending, form in (("md", main_markdown), ("csv", main_csv), ("tex", main_latex)):
         write_text(run / f"table.{ending}", form(table))
+    if results.own:
+        write_text(run / "own.md", markdown_table(results.own, own=True))
     page = write_bench_page(results, chosen, against)
     console.print(main_terminal(table))
+    if results.own:
+        console.print(own_table(results.own))
     if results.left_out:
         options.say(f"left out {len(results.left_out)} cells that the recipe does not ask for")
     options.say(f"report: {page}")

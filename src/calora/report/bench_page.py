@@ -12,10 +12,11 @@ from calora.errors import CaloraError
 from calora.report.bench_charts import STORAGE_HEIGHT, CostChart, cost_chart, storage_chart
 from calora.report.browser import browser_data
 from calora.report.charts import PANEL_HEIGHT, Panel, panels
+from calora.report.folder import is_control
 from calora.report.main_table import MainTable, main_table
 from calora.report.page import rendered
 from calora.report.results import MEASURE_NAMES, Measure, Results
-from calora.report.table import NOTHING, one_line
+from calora.report.table import NOTHING, chance_line, one_line, own_columns
 from calora.report.table_forms import MainColumn, main_columns, shown
 from calora.storage import write_text
 from calora.versions import versions
@@ -78,6 +79,10 @@ def write_bench_page(results: Results, measure: Measure = "retrieval", against: 
         shown=shown,
         one_line=one_line,
         nothing=NOTHING,
+        own=results.own,
+        own_columns=own_columns(),
+        own_caption=chance_line(results.own),
+        is_control=is_control,
         storage=storage_chart(first.table.rows, len(results.compositions)),
         storage_height=STORAGE_HEIGHT,
         curves=_curves(results),
@@ -133,18 +138,21 @@ def _heat(name: str, heads: list[str], table: MainTable, means: dict[tuple[str, 
 
 
 def _curves(results: Results) -> list[tuple[str, list[tuple[str, list[Panel]]]]]:
-    """Title of a row to the (name, panels) of each training that its cells tell of."""
-    found = []
-    for label, title in results.titles.items():
-        cards = [
-            (f"{cell.composition}, seed {cell.seed}", panels(training.get("validation") or []))
-            for cell in results.cells(label)
+    """Title of a row to the (name, panels) of each training that its cells tell of, single tasks first."""
+    named = {"Single tasks": [(cell.title, cell) for cell in results.own]} | {
+        title: [(f"{cell.composition}, seed {cell.seed}", cell) for cell in results.cells(label)]
+        for label, title in results.titles.items()
+    }
+    found = {
+        title: [
+            (name, shown)
+            for name, cell in cells
             for training in cell.provenance.get("training") or []
+            if (shown := panels(training.get("validation") or []))
         ]
-        cards = [card for card in cards if card[1]]
-        if cards:
-            found.append((title, cards))
-    return found
+        for title, cells in named.items()
+    }
+    return [(title, cards) for title, cards in found.items() if cards]
 
 
 def _searches(results: Results) -> list[dict[str, Any]]:

@@ -41,8 +41,13 @@ def predictions_of(run: Path, cell: Cell) -> list[dict[str, Any]]:
 
 
 def is_own(cell: Cell) -> bool:
-    """Whether a cell is an adapter's own task rather than the composition."""
-    return cell.approach.startswith("own-")
+    """Whether a cell is of a single task, such as an adapter's own, rather than of a composition."""
+    return is_single(cell.composition)
+
+
+def is_single(composition: str) -> bool:
+    """Whether a composition, as it is written, is a single task."""
+    return "+" not in composition
 
 
 def is_control(cell: Cell) -> bool:

@@ -163,7 +163,7 @@ def _compared(results: Results, labels: Sequence[str], reference: str | None, me
     tables = {label: pair for label, pair in tables.items() if pair[0].size}
     differences = {label: paired_difference(*pair) for label, pair in tables.items()}
     # The family is what the recipe asks to compare, whether or not it could be made.
-    family = sum(len(row.settings) for row in results.recipe.approaches) - 1 - len(results.controls)
+    family = results.recipe.rows - 1 - len(results.controls)
     adjusted = holm({label: difference.p for label, difference in differences.items()}, family)
     return {
         label: Against(differences[label], adjusted[label], smallest_detectable(*pair), len(pair[0]))

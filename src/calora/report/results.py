@@ -14,7 +14,7 @@ from calora.bench.cells import Cell, predictions_file, read_cell
 from calora.bench.recipe import Recipe
 from calora.corpus import Example
 from calora.errors import CaloraError
-from calora.report.folder import is_control
+from calora.report.folder import is_control, is_single
 from calora.storage import numbered_lines, read_card
 from calora.tasks import Composition
 
@@ -59,10 +59,11 @@ class Results:
         recipe: As it was resolved.
         titles: Label to title of each row that has a cell, in the recipe's order, controls last.
         controls: Labels of the rows that are no approach.
-        compositions: Those that have a cell, in the recipe's order.
+        compositions: Those that have a cell, in the recipe's order; single tasks are none.
         dialogues: The ids of the test dialogues.
         examples: Composition to what was asked, one example a dialogue.
         entries: (label, composition) to what is there.
+        own: Cells of single tasks, the adapters' own, in the recipe's order; their titles say the task and the seed.
         left_out: Files of cells that the recipe does not, or no longer, ask for.
     """
 
@@ -74,6 +75,7 @@ class Results:
     dialogues: tuple[str, ...]
     examples: dict[str, tuple[Example, ...]]
     entries: dict[tuple[str, str], Entry]
+    own: tuple[Cell, ...]
     left_out: tuple[Path, ...]
 
     @property
@@ -148,10 +150,14 @@ def read_results(run: Path) -> Results:
         CaloraError: The run has none of them, two files are the same cell, or a file does not fit the recipe: names it.
     """
     recipe = read_card(run / "recipe.json", Recipe)
-    wanted = list(_places(recipe))
-    found, left_out = _found(run, set(wanted))
-    if not found:
-        raise CaloraError(f"{run} holds no cells of its recipe", "give the folder of a run that made its first cell")
+    asked = list(_places(recipe))
+    found, left_out = _found(run, set(asked))
+    own = _own([read_cell(found[place]) for place in asked if is_single(place[1]) and place in found])
+    wanted = [place for place in asked if not is_single(place[1])]
+    if not any(place in found for place in wanted):
+        raise CaloraError(
+            f"{run} holds no cells of its recipe's compositions", "give the folder of a run that made its first one"
+        )
     labels = dict.fromkeys(place[0] for place in wanted)
     compositions = tuple(dict.fromkeys(place[1] for place in wanted if any(key[1] == place[1] for key in found)))
     workplace = Workplace(recipe)
@@ -170,7 +176,19 @@ def read_results(run: Path) -> Results:
         heads.setdefault(label, next(iter(entry.cells.values())))
     titles = {label: heads[label].title for label in sorted(heads, key=lambda label: is_control(heads[label]))}
     controls = frozenset(label for label, cell in heads.items() if is_control(cell))
-    return Results(run, recipe, titles, controls, compositions, dialogues, examples, entries, left_out)
+    return Results(run, recipe, titles, controls, compositions, dialogues, examples, entries, own, left_out)
+
+
+def _own(cells: Sequence[Cell]) -> tuple[Cell, ...]:
+    """The cells of single tasks, task by task, with the task, and the seed where there are several, in the title."""
+    seeds = len({cell.seed for cell in cells}) > 1
+    tasks = list(dict.fromkeys(cell.composition for cell in cells))
+    return tuple(
+        cell.model_copy(
+            update={"title": f"{cell.composition}: {cell.title}" + (f", seed {cell.seed}" if seeds else "")}
+        )
+        for cell in sorted(cells, key=lambda cell: (tasks.index(cell.composition), cell.seed))
+    )
 
 
 def _places(recipe: Recipe) -> Iterator[_Place]:
