@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -105,6 +106,37 @@ def test_each_artefact_is_trained_once_and_what_is_there_is_not_made_again(
     assert [cell.key for cell in again.go()] == [cell.key for cell in cells]
     assert trained == []
     assert results(tmp_path / "run") == before
+
+
+def test_a_cell_that_another_process_makes_is_come_back_to(
+    grid: Callable[..., Grid], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("calora.bench.grid._WAIT", 0.0)
+    shared = grid(approaches=["constant", "neighbour"], compositions=["summary+es"])
+    first = shared.places()[0]
+    told: list[str] = []
+    with ExitStack() as other:
+        other.enter_context(Store(tmp_path / "store").alone(shared._planned(first, "test", {})[2]))
+
+        def follow(progress: Any) -> None:
+            told.append(progress.now)
+            if "waiting" in progress.now:
+                other.close()
+
+        shared.follow = follow
+        cells = shared.go()
+    assert [cell.approach for cell in cells] == ["constant", "neighbour"]
+    assert not shared.progress.failed
+    made = [now for now in told if now]
+    assert [now.split("--")[1:2] for now in made] == [["neighbour"], [], ["constant"]]
+    assert made[1] == "waiting for another process"
+
+
+def test_a_single_task_comes_before_the_first_composition_with_it(grid: Callable[..., Grid]) -> None:
+    approaches = ["constant", {"name": "zero-shot", "compositions": ["casual", "reply", "es", "fr"]}]
+    places = grid(approaches=approaches, search=None).places()
+    order = list(dict.fromkeys(str(place.case.composition) for place in places))
+    assert order == ["es", "summary+es", "casual", "reply", "reply+casual", "fr"]
 
 
 @pytest.mark.slow

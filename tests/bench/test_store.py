@@ -1,10 +1,13 @@
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from calora.bench.store import Made, Step, StepFailedError, Store
+from calora.bench.store import BusyError, Made, Step, StepFailedError, Store
 from calora.storage import write_text
 
 Counted = Callable[..., Step[str]]
@@ -88,6 +91,25 @@ def test_a_step_that_was_cut_short_is_made_again(tmp_path: Path, made: list[str]
     assert list((tmp_path / "work").rglob("checkpoint")), "checkpoints must outlive an interruption"
     assert Store(tmp_path).get(one) == "whole"
     assert not list((tmp_path / "work").rglob("checkpoint"))
+
+
+def test_what_another_process_makes_is_left_to_it_until_it_dies(tmp_path: Path, step: Counted, made: list[str]) -> None:
+    first = step("first")
+    second = step("second", first)
+    holder = (
+        "import sys, time; from pathlib import Path; from calora.bench.store import Store\n"
+        "with Store(Path(sys.argv[1])).alone(sys.argv[2]): print('held', flush=True); time.sleep(60)"
+    )
+    store = Store(tmp_path)
+    with subprocess.Popen(
+        [sys.executable, "-c", holder, str(tmp_path), first.key], stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None and other.stdout.readline() == "held\n"
+        with pytest.raises(BusyError):
+            store.get(second)
+        assert made == [] and store.failed == {}
+        other.send_signal(signal.SIGKILL)
+    assert store.get(second) == "word word"
 
 
 def test_lineage_names_parents_first(step: Counted) -> None:

@@ -7,27 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from calora.approaches.one_pass import one_pass
 from calora.approaches.registry import Plan
-from calora.backbone import native_dtype
+from calora.bench.answering import answer_cell
 from calora.bench.case import EVALUATION_SEED, Case, Workplace
-from calora.bench.cells import Cell, predictions_file, read_cell, write_cell
+from calora.bench.cells import Cell, predictions_file, read_cell
 from calora.bench.progress import Progress
 from calora.bench.recipe import ApproachRecipe, Recipe
 from calora.bench.rows import Choice, Place, Row, rows_of
 from calora.bench.search import Search, choose, search_of
-from calora.bench.store import Step, Store
-from calora.bench.timing import peak_memory, time_passes
-from calora.console import counting
+from calora.bench.store import BusyError, Step, Store
 from calora.corpus import Split
 from calora.errors import CaloraError
-from calora.generation import Answer, Pass, answer_all
 from calora.storage import fingerprint, slug, write_text
 from calora.tasks import Composition
-from calora.versions import processor, versions
 
 CELL_VERSION = 1
-_TIMED_TEXTS, _TIMED_TOKENS, _TIMED_ROUNDS = 8, 24, 2
+_WAIT = 2.0  # seconds, where other processes make all that is left
+_WAITING = "waiting for another process"
 
 
 @dataclass
@@ -83,6 +79,8 @@ class Grid:
     def go(self) -> list[Cell]:
         """Make every cell that is not there; one that fails does not stop the others.
 
+        Other processes may be at the same grid: what one of them makes is left to it, and come back to.
+
         Returns:
             The cells that are there at the end.
 
@@ -96,19 +94,28 @@ class Grid:
         for place in places:
             self.progress.total[place.row.label] += 1
         self._drop_stale(places)
-        cells = []
-        for index, place in enumerate(places):
-            before = places[max(0, index - 1)].case
-            if (place.case.backbone_name, place.case.seed) != (before.backbone_name, before.seed):
-                self.store.forget()  # nothing of another backbone or seed is needed again
-            try:
-                cells.append(self.cell(place))
-                self.progress.done[place.row.label] += 1
-            except Exception as error:
-                self.progress.failed.append((place.name, error))
-            self._estimate(places[index + 1 :])
-            self._tell("")
-        return cells
+        cells: dict[str, Cell] = {}
+        left = list(places)
+        while left:
+            for place in left:
+                try:
+                    cells[place.name] = self.cell(place)
+                    self.progress.done[place.row.label] += 1
+                except BusyError:
+                    continue
+                except Exception as error:
+                    self.progress.failed.append((place.name, error))
+                left.remove(place)
+                if left and _kept(left[0]) != _kept(place):
+                    self.store.forget()  # nothing of another backbone or seed is needed again
+                self._estimate(left)
+                self._tell("")
+                break
+            else:
+                if self.progress.now != _WAITING:
+                    self._tell(_WAITING)
+                time.sleep(_WAIT)
+        return [cells[place.name] for place in places if place.name in cells]
 
     def cell(self, place: Place, split: Split = "test", options: Mapping[str, Any] | None = None) -> Cell:
         """A cell, made unless it is there with the same key.
@@ -117,23 +124,30 @@ class Grid:
             place: Where it stands.
             split: `validation` for a trial of the search.
             options: Instead of those of the row.
+
+        Raises:
+            BusyError: Another process is making it, or something that it needs.
         """
         chosen = self.options(place) if options is None else dict(options)
         plan, settings, key = self._planned(place, split, chosen)
         name = place.name if options is None else slug(f"{place.name}--{fingerprint(chosen)}")
         folder = self.run if split == "test" else self.run / split
         path = folder / "cells" / f"{name}.json"
-        if path.exists():
-            found = read_cell(path)
-            if found.key == key:
-                return found
-            _remove_cell(path)
+        if path.exists() and (found := read_cell(path)).key == key:
+            return found
         values = [self._made(step) for step in plan.parents]
-        self._tell(f"cell {name}")
-        begin = time.monotonic()
-        self._answer(path, place, split, plan, values, {"settings": settings, "key": key, "options": chosen})
-        self._seconds["cell"].append(time.monotonic() - begin)
-        return read_cell(path)
+        with self.store.alone(key):
+            if path.exists():
+                if (found := read_cell(path)).key == key:
+                    return found
+                _remove_cell(path)
+            self._tell(f"cell {name}")
+            begin = time.monotonic()
+            made = {"settings": settings, "key": key, "options": chosen}
+            timed = self.timed and split == "test"
+            answer_cell(path, place, split, plan, values, made, timed=timed, texts=self.texts)
+            self._seconds["cell"].append(time.monotonic() - begin)
+            return read_cell(path)
 
     def _drop_stale(self, places: Sequence[Place]) -> None:
         """Remove the cells that were answered on other terms, lest a run that stops before their turn show them."""
@@ -165,55 +179,6 @@ class Grid:
             return self._planned(place, "validation", options)[2]
 
         return search_of(self.workplace, self.run, row, backbone, key_of)
-
-    def _answer(
-        self, path: Path, place: Place, split: Split, plan: Plan, values: list[Any], made: dict[str, Any]
-    ) -> None:
-        case = place.case
-        examples = case.evaluation_examples(split)
-        peak = times_bare = None
-        if plan.given is None:
-            passes = plan.passes(case.backbone, values)
-            texts = [example.text for example in examples] if plan.texts is None else plan.texts(examples)
-            with counting(place.row.title, len(texts) * len(passes)) as advance, peak_memory() as highest:
-                answers = answer_all(case.backbone, passes, texts, max_tokens=self.recipe.max_tokens, follow=advance)
-                peak = highest()
-            if self.timed and split == "test":
-                times_bare = _times_bare(case, passes, texts)
-        else:
-            passes, answers = (), [Answer(text, 0, False, 0.0) for text in plan.given(examples)]
-        stored = plan.stored(values)
-        trainings = [artefact.card.training for artefact in stored if artefact.card]
-        head = {
-            "composition": str(case.composition),
-            "approach": place.row.label,
-            "title": place.row.title,
-            "backbone": case.backbone_name,
-            "seed": case.seed,
-            "options": made["options"],
-            "key": made["key"],
-            "provenance": made["settings"]
-            | {
-                "dtype": str(native_dtype()).rpartition(".")[2],
-                "training": _trainings(case, values),
-                "made_with": versions() | {"processor": processor()},
-            },
-        }
-        write_cell(
-            path,
-            examples,
-            answers,
-            case.composition.language,
-            head,
-            len(passes),
-            sum(artefact.parameters for artefact in stored),
-            updates=sum(int(training.get("steps", 0)) for training in trainings),
-            seen=sum(_seen(training) for training in trainings),
-            shared_by=plan.shared_by,
-            times_bare=times_bare,
-            peak_mebibytes=peak,
-            texts=self.texts,
-        )
 
     def _planned(self, place: Place, split: Split, options: Mapping[str, Any]) -> tuple[Plan, dict[str, Any], str]:
         """A plan, what its cell depends on beside the plan's parents, and the key of both."""
@@ -293,34 +258,11 @@ def _turns(compositions: Sequence[Composition]) -> dict[str, tuple[int, int, int
     }
 
 
+def _kept(place: Place) -> tuple[str, int]:
+    """What a value in memory is of."""
+    return place.case.backbone_name, place.case.seed
+
+
 def _remove_cell(path: Path) -> None:
     predictions_file(path).unlink(missing_ok=True)
     path.unlink()
-
-
-def _times_bare(case: Case, passes: Sequence[Pass], texts: Sequence[str]) -> float:
-    """Time of an approach's passes as a multiple of one pass of the bare backbone, at equal tokens and in turn."""
-    return time_passes(
-        case.backbone,
-        passes,
-        one_pass(case.backbone, case.composition, None),
-        texts[:_TIMED_TEXTS],
-        tokens=_TIMED_TOKENS,
-        rounds=_TIMED_ROUNDS,
-    ).ratio
-
-
-def _trainings(case: Case, values: Sequence[Any]) -> list[dict[str, Any]]:
-    """How what was learnt for just this composition was trained, by name."""
-    found = []
-    for value in values:
-        card = getattr(value, "card", None)
-        name = getattr(card, "composition", None) or getattr(card, "name", None)
-        if card is not None and name == str(case.composition):
-            found.append({"name": name, **card.training})
-    return found
-
-
-def _seen(training: Mapping[str, Any]) -> int:
-    """Examples seen in training: steps times the batch, the last batch of an epoch taken for full."""
-    return int(training.get("steps", 0)) * int(training.get("settings", {}).get("batch_size", 0))

@@ -1,13 +1,19 @@
-"""Artefacts that are made once and found again by what they were made from, never by name alone."""
+"""Artefacts that are made once and found again by what they were made from, never by name alone.
+
+Several processes may share a store: whoever makes something holds its lock, which ends with the process.
+"""
 
 import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
+
+from filelock import FileLock, Timeout
 
 from calora.storage import fingerprint, slug, write_text
 
@@ -68,6 +74,10 @@ class StepFailedError(Exception):
         self.reason = reason
 
 
+class BusyError(Exception):
+    """Another process is making it."""
+
+
 @dataclass
 class Store:
     """A folder of artefacts: `KIND/NAME-KEY`, with a record of how each was made in `records/KEY.json`.
@@ -95,6 +105,7 @@ class Store:
 
         Raises:
             StepFailedError: It, or one of its ancestors, could not be made, now or before.
+            BusyError: It, or one of its ancestors, is being made by another process.
         """
         if step.key in self._values:
             value: Value = self._values[step.key]
@@ -103,8 +114,13 @@ class Store:
             raise self.failed[step.key]
         try:
             if not self.has(step):
-                self._make(step, [Made(self.path(parent), self.get(parent)) for parent in step.parents])
+                parents = [Made(self.path(parent), self.get(parent)) for parent in step.parents]
+                with self.alone(step.key):
+                    if not self.has(step):
+                        self._make(step, parents)
             self._values[step.key] = step.read(self.path(step))
+        except BusyError:
+            raise
         except StepFailedError as error:
             self.failed[step.key] = error
             raise
@@ -112,6 +128,25 @@ class Store:
             self.failed[step.key] = StepFailedError(step, error)
             raise self.failed[step.key] from error
         return self._values[step.key]  # type: ignore[no-any-return]
+
+    @contextmanager
+    def alone(self, key: str) -> Iterator[None]:
+        """Be the only process that makes what has this key, for as long as the block lasts.
+
+        Raises:
+            BusyError: Another one is at it.
+        """
+        path = self.folder / "locks" / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise BusyError(key) from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def forget(self) -> None:
         """Drop the values that are held in memory."""
