@@ -1,15 +1,16 @@
-"""The tables of docs/results.md, made from the committed cells.
+"""The tables of README.md and docs/results.md, made from the committed cells.
 
     python benchmarks/results.py [--check]
 
-In the page a table stands between `<!-- cells: WHAT -->` and `<!-- end -->`, where WHAT is one of
+In a page a table stands between `<!-- cells: WHAT -->` and `<!-- end -->`, where WHAT is one of
 
     demo RUN                      each adapter on its own task, and every approach of a demo
+    approaches RUN                the latter alone
     compare MEASURE RUN...        runs of several seeds together, with paired differences
     table MEASURE RUN             the main table of a benchmark
     own RUN                       its adapters, each on its own task
 
-With `--check` nothing is written, and the exit code is 1 if the page says something else than the cells.
+With `--check` nothing is written, and the exit code is 1 if a page says something else than the cells.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from calora.report.results import read_results
 from calora.report.table_forms import main_markdown
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "results.md"
+PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
 _MARK = re.compile(r"(<!-- cells: ([^\n]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
@@ -31,6 +32,11 @@ def demo(run: str) -> str:
     """The tables of a demo's run."""
     cells = read_cells(ROOT / run)
     return f"{markdown_table(cells, own=True)}\n{markdown_table(cells)}"
+
+
+def approaches(run: str) -> str:
+    """The table of a demo's approaches."""
+    return markdown_table(read_cells(ROOT / run))
 
 
 def compare(measure: str, *runs: str) -> str:
@@ -48,7 +54,13 @@ def own(run: str) -> str:
     return markdown_table(read_results(ROOT / run).own, own=True)
 
 
-KINDS: dict[str, Callable[..., str]] = {"demo": demo, "compare": compare, "table": table, "own": own}
+KINDS: dict[str, Callable[..., str]] = {
+    "demo": demo,
+    "approaches": approaches,
+    "compare": compare,
+    "table": table,
+    "own": own,
+}
 
 
 def filled(page: str) -> str:
@@ -62,16 +74,18 @@ def filled(page: str) -> str:
 
 
 def main() -> None:
-    """Fill the page, or look whether it is so."""
+    """Fill the pages, or look whether it is so."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
-    page = PAGE.read_text(encoding="utf-8")
-    found = filled(page)
-    if not parser.parse_args().check:
-        PAGE.write_text(found, encoding="utf-8")
-    elif found != page:
-        odd = next(line for line, other in zip(page.split("\n"), found.split("\n"), strict=False) if line != other)
-        raise SystemExit(f"docs/results.md does not say what the cells say: {odd}\nrun python benchmarks/results.py")
+    check = parser.parse_args().check
+    for path in PAGES:
+        page = path.read_text(encoding="utf-8")
+        found = filled(page)
+        if not check:
+            path.write_text(found, encoding="utf-8")
+        elif found != page:
+            odd = next(line for line, other in zip(page.split("\n"), found.split("\n"), strict=False) if line != other)
+            raise SystemExit(f"{path.name} does not say what the cells say: {odd}\nrun python benchmarks/results.py")
 
 
 if __name__ == "__main__":
