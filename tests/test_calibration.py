@@ -1,5 +1,6 @@
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -163,6 +164,34 @@ def test_folding_follows_the_formula_of_its_kind(kind: Kind, shared: Shared) -> 
         }[kind](values, factors.update())
         np.testing.assert_allclose(folded.modules[module].update(), expected, atol=1e-5)
     assert folded.rank == merged.rank + {"column-bias": 1, "row-scale": 0, "low-rank": 2}[kind]
+
+
+@kinds
+def test_the_calibrated_forward_pass_follows_the_formula_of_its_kind(llama: Backbone, kind: Kind) -> None:
+    import torch
+
+    from calora.training.calibration import calibrated_updates
+
+    formulas: dict[Kind, Callable[..., Any]] = {  # of the input, the module's own output, the merge's, the parameters
+        "column-bias": lambda x, out, y, v: out + y + v["p"] * x.sum(axis=-1, keepdims=True),
+        "row-scale": lambda x, out, y, v: out + v["p"] * y,
+        "output-bias": lambda x, out, y, v: out + y + v["p"],
+        "output-scale": lambda x, out, y, v: v["p"] * (out + y),
+        "low-rank": lambda x, out, y, v: out + y + x @ v["p1"].T @ v["p2"].T,
+    }
+    merged = merge_for(llama)
+    calibration = trained(make_card(kind, rank=2, sha256=llama.sha256), merged)
+    parameters = {name: torch.nn.Parameter(torch.from_numpy(value)) for name, value in calibration.tensors.items()}
+    updates = calibrated_updates(llama, merged, calibration.card, parameters)
+    random = np.random.default_rng(3)
+    for module, factors in merged.modules.items():
+        site = module.rpartition(".")[2]
+        v = {half: calibration.tensors.get(f"{site}.{half}") for half in ("p", "p1", "p2")}
+        x = random.normal(size=(2, 3, factors.a.shape[1])).astype(np.float32)
+        out = random.normal(size=(2, 3, factors.b.shape[0])).astype(np.float32)
+        expected = formulas[kind](x, out, x @ factors.update().T, v)
+        found = updates[module](torch.from_numpy(x), torch.from_numpy(out)).detach().numpy()
+        np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def test_what_is_folded_says_where_it_comes_from() -> None:

@@ -16,6 +16,7 @@ from calora.bench.recipe import Recipe
 from calora.bench.store import Store
 from calora.errors import CaloraError
 from calora.generation import Pass
+from calora.storage import fingerprint
 
 APPROACHES = [
     {"name": "zero-shot"},
@@ -66,6 +67,11 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
+def lock_of(folder: Path, place: Any) -> str:
+    """The lock of a place's cell in `run`."""
+    return fingerprint(str((folder / f"run/cells/{place.name}.json").resolve()))
+
+
 def results(run: Path) -> dict[str, Any]:
     """Every file of a run's results, times and memory aside."""
     found: dict[str, Any] = {}
@@ -111,16 +117,16 @@ def test_each_artefact_is_trained_once_and_what_is_there_is_not_made_again(
 def test_a_cell_that_another_process_makes_is_come_back_to(
     grid: Callable[..., Grid], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("calora.bench.grid._WAIT", 0.0)
-    shared = grid(approaches=["constant", "neighbour"], compositions=["summary+es"])
+    monkeypatch.setattr("calora.bench.grid.WAIT", 0.01)
+    shared = grid(approaches=["constant", "neighbour"], compositions=["summary+es"], search=None)
     first = shared.places()[0]
     told: list[str] = []
     with ExitStack() as other:
-        other.enter_context(Store(tmp_path / "store").alone(shared._planned(first, "test", {})[2]))
+        other.enter_context(Store(tmp_path / "store").alone(lock_of(tmp_path, first)))
 
         def follow(progress: Any) -> None:
             told.append(progress.now)
-            if "waiting" in progress.now:
+            if len(told) > 20 or "waiting" in progress.now:
                 other.close()
 
         shared.follow = follow
@@ -130,6 +136,39 @@ def test_a_cell_that_another_process_makes_is_come_back_to(
     made = [now for now in told if now]
     assert [now.split("--")[1:2] for now in made] == [["neighbour"], [], ["constant"]]
     assert made[1] == "waiting for another process"
+
+
+def test_a_cell_that_another_process_made_meanwhile_is_not_made_again(
+    grid: Callable[..., Grid], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, other = (grid(approaches=["constant"], compositions=["summary+es"], search=None) for _ in range(2))
+    place = first.places()[0]
+    plain = Store.alone
+
+    def late(self: Store, key: str) -> Any:
+        monkeypatch.setattr(Store, "alone", plain)
+        other.cell(place)
+        monkeypatch.setattr("calora.bench.grid.answer_cell", None)
+        return plain(self, key)
+
+    monkeypatch.setattr(Store, "alone", late)
+    assert first.cell(place).approach == "constant"
+
+
+def test_another_recipe_in_the_same_run_ends_the_first(grid: Callable[..., Grid], tmp_path: Path) -> None:
+    first = grid(approaches=["constant", "neighbour"], compositions=["summary+es"], search=None)
+    second = grid(approaches=["constant"], compositions=["summary+es"], search=None)
+    told: list[str] = []
+
+    def follow(progress: Any) -> None:
+        told.append(progress.now)
+        if len(told) == 2:  # behind its first cell
+            second.go()
+
+    first.follow = follow
+    with pytest.raises(CaloraError, match=r"another process works in .* with another recipe"):
+        first.go()
+    assert not list((tmp_path / "run/cells").glob("*neighbour*"))
 
 
 def test_a_single_task_comes_before_the_first_composition_with_it(grid: Callable[..., Grid]) -> None:

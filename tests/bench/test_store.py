@@ -2,6 +2,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,31 @@ def test_what_another_process_makes_is_left_to_it_until_it_dies(tmp_path: Path, 
         assert made == [] and store.failed == {}
         other.send_signal(signal.SIGKILL)
     assert store.get(second) == "word word"
+
+
+def test_what_another_process_made_meanwhile_is_not_made_again(
+    tmp_path: Path, step: Counted, made: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted, plain = step("first"), Store.alone
+
+    def late(self: Store, key: str) -> Any:
+        monkeypatch.setattr(Store, "alone", plain)
+        Store(tmp_path).get(wanted)
+        return plain(self, key)
+
+    monkeypatch.setattr(Store, "alone", late)
+    assert Store(tmp_path).get(wanted) == "word"
+    assert made == ["first"]
+
+
+def test_what_another_process_makes_can_be_waited_for(
+    tmp_path: Path, step: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = step("first")
+    other = ExitStack()
+    other.enter_context(Store(tmp_path).alone(wanted.key))
+    monkeypatch.setattr("calora.bench.store.time.sleep", lambda seconds: other.close())
+    assert Store(tmp_path).wait_for(wanted) == "word"
 
 
 def test_lineage_names_parents_first(step: Counted) -> None:

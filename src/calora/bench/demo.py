@@ -130,7 +130,7 @@ def run_demo(
     for _, error in grid.progress.failed:
         raise error.reason if isinstance(error, StepFailedError) else error
     case = Case(grid.workplace, recipe.backbones[0], recipe.parse(recipe.compositions[0]), recipe.seeds[0])
-    return cells, grid.store.get(
+    return cells, grid.store.wait_for(
         _timing_step(case, next(row.recipe for row in grid.rows if row.label == "linear-tuned"))
     )
 

@@ -15,14 +15,13 @@ from calora.bench.progress import Progress
 from calora.bench.recipe import ApproachRecipe, Recipe
 from calora.bench.rows import Choice, Place, Row, rows_of
 from calora.bench.search import Search, choose, search_of
-from calora.bench.store import BusyError, Step, Store
+from calora.bench.store import WAIT, BusyError, Step, Store
 from calora.corpus import Split
 from calora.errors import CaloraError
 from calora.storage import fingerprint, slug, write_text
 from calora.tasks import Composition
 
 CELL_VERSION = 1
-_WAIT = 2.0  # seconds, where other processes make all that is left
 _WAITING = "waiting for another process"
 
 
@@ -47,6 +46,10 @@ class Grid:
     place: Workplace | None = None
     texts: bool = False
     timed: bool = True
+
+    @property
+    def _recipe_text(self) -> str:
+        return self.recipe.model_dump_json(indent=2) + "\n"
 
     def __post_init__(self) -> None:
         self.workplace = self.place or Workplace(self.recipe)
@@ -85,18 +88,23 @@ class Grid:
             The cells that are there at the end.
 
         Raises:
-            CaloraError: A backbone is not found; nothing was done.
+            CaloraError: A backbone is not found, and nothing was done; or another process began with another recipe.
         """
         for name in self.recipe.backbones:
             self.workplace.sha256(name)
-        write_text(self.run / "recipe.json", self.recipe.model_dump_json(indent=2) + "\n")
+        write_text(self.run / "recipe.json", self._recipe_text)
         places = self.places()
         for place in places:
             self.progress.total[place.row.label] += 1
         self._drop_stale(places)
         cells: dict[str, Cell] = {}
-        left = list(places)
+        left, last = list(places), places[0]
         while left:
+            if (self.run / "recipe.json").read_text(encoding="utf-8") != self._recipe_text:
+                raise CaloraError(
+                    f"another process works in {self.run} with another recipe",
+                    "let the processes of a run have one recipe, or give each recipe a run folder of its own",
+                )
             for place in left:
                 try:
                     cells[place.name] = self.cell(place)
@@ -106,15 +114,16 @@ class Grid:
                 except Exception as error:
                     self.progress.failed.append((place.name, error))
                 left.remove(place)
-                if left and _kept(left[0]) != _kept(place):
+                if _kept(place) != _kept(last):
                     self.store.forget()  # nothing of another backbone or seed is needed again
+                last = place
                 self._estimate(left)
                 self._tell("")
                 break
             else:
                 if self.progress.now != _WAITING:
                     self._tell(_WAITING)
-                time.sleep(_WAIT)
+                time.sleep(WAIT)
         return [cells[place.name] for place in places if place.name in cells]
 
     def cell(self, place: Place, split: Split = "test", options: Mapping[str, Any] | None = None) -> Cell:
@@ -133,14 +142,13 @@ class Grid:
         name = place.name if options is None else slug(f"{place.name}--{fingerprint(chosen)}")
         folder = self.run if split == "test" else self.run / split
         path = folder / "cells" / f"{name}.json"
-        if path.exists() and (found := read_cell(path)).key == key:
+        if (found := _cell_of(path)) and found.key == key:
             return found
         values = [self._made(step) for step in plan.parents]
-        with self.store.alone(key):
-            if path.exists():
-                if (found := read_cell(path)).key == key:
-                    return found
-                _remove_cell(path)
+        with self.store.alone(fingerprint(str(path.resolve()))):
+            if (found := _cell_of(path)) and found.key == key:
+                return found
+            _remove_cell(path)
             self._tell(f"cell {name}")
             begin = time.monotonic()
             made = {"settings": settings, "key": key, "options": chosen}
@@ -153,7 +161,8 @@ class Grid:
         """Remove the cells that were answered on other terms, lest a run that stops before their turn show them."""
         for place in places:
             path = self.run / "cells" / f"{place.name}.json"
-            if not path.exists():
+            found = _cell_of(path)
+            if found is None:
                 continue
             try:
                 if place.row.setting == "tuned" and self._search(place.row, place.case.backbone_name).found is None:
@@ -161,7 +170,7 @@ class Grid:
                 key = self._planned(place, "test", self.options(place))[2]
             except Exception:  # it will fail when its turn comes, and be told then
                 continue
-            if read_cell(path).key != key:
+            if found.key != key:
                 _remove_cell(path)
 
     def options(self, place: Place) -> dict[str, Any]:
@@ -263,6 +272,16 @@ def _kept(place: Place) -> tuple[str, int]:
     return place.case.backbone_name, place.case.seed
 
 
+def _cell_of(path: Path) -> Cell | None:
+    """The cell in a file; None if there is none, which another process may bring about at any time."""
+    try:
+        return read_cell(path)
+    except CaloraError:
+        if path.exists():
+            raise
+        return None
+
+
 def _remove_cell(path: Path) -> None:
     predictions_file(path).unlink(missing_ok=True)
-    path.unlink()
+    path.unlink(missing_ok=True)

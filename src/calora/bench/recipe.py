@@ -139,7 +139,7 @@ class Recipe(_Part):
         return self
 
     @property
-    def rows(self) -> int:
+    def main_rows(self) -> int:
         """How many rows the main table has once everything is made: those of single tasks alone are not in it."""
         return sum(
             len(row.settings)
@@ -182,6 +182,9 @@ def read_recipe(path: str | Path) -> Recipe:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
         raise CaloraError(f"recipe {path}: {where}: {first['msg']}", "see the examples in recipes/") from error
+    for row in recipe.approaches:
+        if (row.label or "").startswith("own-"):  # by which a report knows the run of a demo
+            raise CaloraError(f"recipe {path}: the label {row.label} is the demo's", "let it begin with another word")
     searched = recipe.search.compositions if recipe.search else ()
     for composition in {*recipe.compositions, *searched, *(c for a in recipe.approaches for c in a.compositions or ())}:
         check_language(recipe.parse(composition).language)

@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from calora.storage import fingerprint, slug, write_text
 
 Value = TypeVar("Value")
+WAIT = 2.0  # seconds between two looks at what another process makes
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,14 @@ class Store:
             self.failed[step.key] = StepFailedError(step, error)
             raise self.failed[step.key] from error
         return self._values[step.key]  # type: ignore[no-any-return]
+
+    def wait_for(self, step: Step[Value]) -> Value:
+        """As `get`, but what another process makes is waited for."""
+        while True:
+            try:
+                return self.get(step)
+            except BusyError:
+                time.sleep(WAIT)
 
     @contextmanager
     def alone(self, key: str) -> Iterator[None]:

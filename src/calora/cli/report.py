@@ -54,6 +54,7 @@ def _bench(run: Path, against: str | None, measure: str, other: Path | None) -> 
     table = main_table(results, chosen, against)
     for ending, form in (("md", main_markdown), ("csv", main_csv), ("tex", main_latex)):
         write_text(run / f"table.{ending}", form(table))
+    (run / "own.md").unlink(missing_ok=True)
     if results.own:
         write_text(run / "own.md", markdown_table(results.own, own=True))
     page = write_bench_page(results, chosen, against)

@@ -139,20 +139,21 @@ def _heat(name: str, heads: list[str], table: MainTable, means: dict[tuple[str, 
 
 def _curves(results: Results) -> list[tuple[str, list[tuple[str, list[Panel]]]]]:
     """Title of a row to the (name, panels) of each training that its cells tell of, single tasks first."""
-    named = {"Single tasks": [(cell.title, cell) for cell in results.own]} | {
-        title: [(f"{cell.composition}, seed {cell.seed}", cell) for cell in results.cells(label)]
+    named = [("Single tasks", [(cell.title, cell) for cell in results.own])] + [
+        (title, [(f"{cell.composition}, seed {cell.seed}", cell) for cell in results.cells(label)])
         for label, title in results.titles.items()
-    }
-    found = {
-        title: [
-            (name, shown)
+    ]
+    found = []
+    for title, cells in named:
+        cards = [
+            (name, panels(training.get("validation") or []))
             for name, cell in cells
             for training in cell.provenance.get("training") or []
-            if (shown := panels(training.get("validation") or []))
         ]
-        for title, cells in named.items()
-    }
-    return [(title, cards) for title, cards in found.items() if cards]
+        cards = [card for card in cards if card[1]]
+        if cards:
+            found.append((title, cards))
+    return found
 
 
 def _searches(results: Results) -> list[dict[str, Any]]:

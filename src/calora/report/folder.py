@@ -8,6 +8,7 @@ from calora.bench.cells import Cell, cell_stem, predictions_file, read_cell, rea
 from calora.errors import CaloraError
 from calora.tasks import Composition
 
+CONTROL = "control:"
 _ORDER = ("zero-shot", "adapter", "linear", "linear-tuned", "multi-step", "constant", "neighbour", "ceiling")
 
 
@@ -52,7 +53,7 @@ def is_single(composition: str) -> bool:
 
 def is_control(cell: Cell) -> bool:
     """Whether a cell is no approach but shows what a measure gives for nothing, or for more than there is."""
-    return cell.title.startswith("control:")
+    return cell.title.startswith(CONTROL)
 
 
 def composed(cells: Sequence[Cell]) -> list[Cell]:

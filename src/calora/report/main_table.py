@@ -162,13 +162,16 @@ def _compared(results: Results, labels: Sequence[str], reference: str | None, me
     }
     tables = {label: pair for label, pair in tables.items() if pair[0].size}
     differences = {label: paired_difference(*pair) for label, pair in tables.items()}
-    # The family is what the recipe asks to compare, whether or not it could be made.
-    family = results.recipe.rows - 1 - len(results.controls)
-    adjusted = holm({label: difference.p for label, difference in differences.items()}, family)
+    adjusted = holm({label: difference.p for label, difference in differences.items()}, _family(results))
     return {
         label: Against(differences[label], adjusted[label], smallest_detectable(*pair), len(pair[0]))
         for label, pair in tables.items()
     }
+
+
+def _family(results: Results) -> int:
+    """How many comparisons the recipe asks for, whether or not they could be made."""
+    return results.recipe.main_rows - 1 - len(results.controls)
 
 
 def _row(results: Results, label: str, measure: Measure, against: Against | None) -> MainRow:
@@ -210,11 +213,10 @@ def _caption(results: Results, measure: Measure, reference: str | None, rows: Se
         "by dialogue. Costs are learnt for one composition, MiB in bfloat16."
     )
     if reference is not None:
-        family = sum(row.against is not None for row in rows)
         said += (
             f" Differences to {results.titles[reference]} are paired by dialogue, on the compositions and seeds that "
-            f"both have; p of the sign-flip test, adjusted by Holm for {family} rows, bold below {LEVEL:g}; can show: "
-            "the smallest difference seen with 80 % power."
+            f"both have; p of the sign-flip test, adjusted by Holm for {_family(results)} rows, bold below {LEVEL:g}; "
+            "can show: the smallest difference seen with 80 % power."
         )
     full = {name: len(members) for name, members in results.categories.items()}
     if any(part.compositions < full[name] for row in rows for name, part in row.categories.items()):

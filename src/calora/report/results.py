@@ -14,7 +14,7 @@ from calora.bench.cells import Cell, predictions_file, read_cell
 from calora.bench.recipe import Recipe
 from calora.corpus import Example
 from calora.errors import CaloraError
-from calora.report.folder import is_control, is_single
+from calora.report.folder import CONTROL, is_control, is_single
 from calora.storage import numbered_lines, read_card
 from calora.tasks import Composition
 
@@ -152,15 +152,14 @@ def read_results(run: Path) -> Results:
     recipe = read_card(run / "recipe.json", Recipe)
     asked = list(_places(recipe))
     found, left_out = _found(run, set(asked))
-    own = _own([read_cell(found[place]) for place in asked if is_single(place[1]) and place in found])
     wanted = [place for place in asked if not is_single(place[1])]
     if not any(place in found for place in wanted):
-        raise CaloraError(
-            f"{run} holds no cells of its recipe's compositions", "give the folder of a run that made its first one"
-        )
+        few = "of single tasks alone" if found else "none of its recipe's"
+        raise CaloraError(f"the cells in {run} are {few}", "a report needs a first cell of a composition")
     labels = dict.fromkeys(place[0] for place in wanted)
     compositions = tuple(dict.fromkeys(place[1] for place in wanted if any(key[1] == place[1] for key in found)))
     workplace = Workplace(recipe)
+    own = _own([found[place] for place in asked if is_single(place[1]) and place in found], workplace)
     examples = {name: _examples(workplace, name) for name in compositions}
     dialogues = tuple(record.id for record in workplace.records("test"))
     if len(dialogues) < 2:
@@ -179,16 +178,21 @@ def read_results(run: Path) -> Results:
     return Results(run, recipe, titles, controls, compositions, dialogues, examples, entries, own, left_out)
 
 
-def _own(cells: Sequence[Cell]) -> tuple[Cell, ...]:
-    """The cells of single tasks, task by task, with the task, and the seed where there are several, in the title."""
-    seeds = len({cell.seed for cell in cells}) > 1
+def _own(paths: Sequence[Path], workplace: Workplace) -> tuple[Cell, ...]:
+    """The cells of single tasks, task by task; titles name the task, and backbone and seed where there are several."""
+    cells = [read_cell(path) for path in paths]
+    for path, cell in zip(paths, cells, strict=True):
+        _check_provenance(path, cell, workplace)
+    several = {key: len({getattr(cell, key) for cell in cells}) > 1 for key in ("backbone", "seed")}
     tasks = list(dict.fromkeys(cell.composition for cell in cells))
-    return tuple(
-        cell.model_copy(
-            update={"title": f"{cell.composition}: {cell.title}" + (f", seed {cell.seed}" if seeds else "")}
-        )
-        for cell in sorted(cells, key=lambda cell: (tasks.index(cell.composition), cell.seed))
-    )
+
+    def title(cell: Cell) -> str:
+        more = [f"{key} {getattr(cell, key)}" for key, told in several.items() if told]
+        name = ", ".join([cell.title.removeprefix(CONTROL).strip(), *more])
+        return f"{CONTROL if is_control(cell) else ''} {cell.composition}: {name}".strip()
+
+    ordered = sorted(cells, key=lambda cell: (tasks.index(cell.composition), cell.backbone, cell.seed))
+    return tuple(cell.model_copy(update={"title": title(cell)}) for cell in ordered)
 
 
 def _places(recipe: Recipe) -> Iterator[_Place]:

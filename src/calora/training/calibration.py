@@ -109,14 +109,14 @@ def _update(
     dtype, device = backbone.model.dtype, backbone.model.device
     a = torch.from_numpy(factors.a).to(device, dtype)
     b = torch.from_numpy(factors.b).to(device, dtype)
-    with_ones = torch.cat([a, torch.ones_like(a[:1])])
+    ones = torch.ones(1, a.shape[1], device=device, dtype=dtype)
 
     def value(name: str) -> torch.Tensor:
         return parameters[f"{site}.{name}"].to(dtype)
 
     def column_bias(x: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
         # One product, as a sum over x and an addition to `out` would each be another pass over memory.
-        return low_rank(x, out, with_ones, torch.cat([b, value("p").unsqueeze(1)], dim=1))
+        return low_rank(x, out, torch.cat([a, ones]), torch.cat([b, value("p").unsqueeze(1)], dim=1))
 
     def row_scale(x: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
         return low_rank(x, out, a, value("p").unsqueeze(1) * b)
