@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calora.metrics import bootstrap_interval, holm, paired_difference, smallest_detectable
+from calora.metrics import bootstrap_interval, holm, paired_difference, share_of_gain, smallest_detectable
 
 
 @pytest.mark.parametrize("level", [0.95, 0.5])
@@ -93,6 +93,28 @@ def test_bad_values_are_refused() -> None:
         paired_difference([1.0, 2.0], [1.0])
     with pytest.raises(ValueError, match="two dialogues"):
         smallest_detectable([1.0], [0.0])
+
+
+def test_the_share_of_a_gain_is_a_quotient_of_means() -> None:
+    random = np.random.default_rng(0)
+    base = random.normal(20, 5, (3, 200))
+    gain = random.normal(10, 4, 200)
+    found = share_of_gain(base + 0.8 * gain, base + gain, base)
+    assert found is not None
+    share, low, high = found
+    assert share == pytest.approx(0.8)
+    assert low == pytest.approx(0.8) and high == pytest.approx(0.8)  # the same share in every dialogue
+    noise = random.normal(0, 8, 200)
+    noisy = share_of_gain(base + 0.8 * gain + noise - noise.mean(), base + gain, base)
+    assert noisy is not None
+    assert noisy[1] < 0.8 < noisy[2]
+    assert noisy[2] - noisy[1] == pytest.approx(2 * 1.96 * 8 / np.sqrt(200) / 10, rel=0.25)
+
+
+def test_a_share_of_what_may_be_nothing_is_none() -> None:
+    random = np.random.default_rng(0)
+    base = random.normal(20, 5, 50)
+    assert share_of_gain(base, base + random.normal(0, 8, 50), base) is None
 
 
 def test_holm_is_the_example_worked_by_hand() -> None:

@@ -15,7 +15,7 @@ from calora.report.main_table import MainTable, check_measure, main_table
 from calora.report.results import Results, read_results
 from calora.report.table_forms import latex, main_csv, main_latex, main_markdown, main_terminal
 
-from .bench_runs import COMPOSITIONS, PARAMETERS, SEEDS, SOME, add_judge, hits, write_bench_run
+from .bench_runs import COMPOSITIONS, PARAMETERS, SEEDS, SOME, add_judge, hits, recipe, write_bench_run
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +48,23 @@ def test_means_are_right_by_hand(table: MainTable) -> None:
     assert (calibration.parameters, calibration.updates, calibration.examples) == (PARAMETERS, 100, 800)
     assert constant.control and constant.against is None and constant.overall.mean == pytest.approx(100 / 9)
     assert calibration.mebibytes == pytest.approx(0.0433, abs=5e-5)
+
+
+def test_the_share_that_teaching_keeps_is_told(results: Results, table: MainTable) -> None:
+    assert "keeps" not in table.caption
+    stand = {"calibration-taught": "linear (tuned)", "linear": "constant"}  # 3 and 1 of nine, against 6
+    entries = {(row, name): results.entries[other, name] for row, other in stand.items() for name in SOME}
+    taught = replace(
+        results,
+        recipe=recipe(approaches=["multi-step", "linear", "calibration", "calibration-taught"]),
+        titles=results.titles | {row: row.upper() for row in stand},
+        entries=results.entries | entries,
+    )
+    assert re.search(
+        r"On the 2 compositions that all three have, CALIBRATION-TAUGHT keeps 40 % \(-?\d+ to \d+\) of what "
+        r"Learnable <Calibration> gains over LINEAR\.$",
+        main_table(taught).caption,
+    )
 
 
 def test_statistics_are_those_of_all_repeats(table: MainTable) -> None:

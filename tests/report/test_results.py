@@ -100,7 +100,7 @@ def test_a_composition_with_fewer_seeds_counts_as_much(run: Path) -> None:
 
 def test_rows_are_paired_on_what_both_have(run: Path) -> None:
     cell_path(run, "multi-step", "summary+es", 1).unlink()
-    first, second = paired_scores(read_results(run), "linear (tuned)", "multi-step", "retrieval")
+    first, second = paired_scores(read_results(run), ("linear (tuned)", "multi-step"), "retrieval")
     assert first.shape == second.shape == (2, DIALOGUES)
     assert np.array_equal(first[0], hits("linear (tuned)", "summary+es", 0))
     assert np.array_equal(second[0], hits("multi-step", "summary+es", 0))
@@ -108,7 +108,7 @@ def test_rows_are_paired_on_what_both_have(run: Path) -> None:
         for seed in SEEDS:
             for name in COMPOSITIONS[:2]:
                 cell_path(run, label, name, seed).unlink(missing_ok=True)
-    assert paired_scores(read_results(run), "linear (tuned)", "multi-step", "retrieval")[0].size == 0
+    assert paired_scores(read_results(run), ("linear (tuned)", "multi-step"), "retrieval")[0].size == 0
 
 
 def test_a_judge_counts_where_every_prediction_has_it(run: Path) -> None:

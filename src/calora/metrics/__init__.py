@@ -6,7 +6,14 @@ from calora.metrics.masking import mask_names
 from calora.metrics.retrieval import retrieval_chance, retrieval_hits
 from calora.metrics.rouge import RougeTokenizer, check_tokenizer, rouge
 from calora.metrics.scores import AnswerScores, score_answers
-from calora.metrics.statistics import Difference, bootstrap_interval, holm, paired_difference, smallest_detectable
+from calora.metrics.statistics import (
+    Difference,
+    bootstrap_interval,
+    holm,
+    paired_difference,
+    share_of_gain,
+    smallest_detectable,
+)
 
 __all__ = [
     "LANGUAGES",
@@ -25,5 +32,6 @@ __all__ = [
     "retrieval_hits",
     "rouge",
     "score_answers",
+    "share_of_gain",
     "smallest_detectable",
 ]

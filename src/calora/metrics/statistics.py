@@ -80,6 +80,34 @@ def paired_difference(a: ArrayLike, b: ArrayLike, *, seed: int = 0, resamples: i
     return Difference(mean, low, high, float((extreme + 1) / (resamples + 1)))
 
 
+def share_of_gain(
+    part: ArrayLike, whole: ArrayLike, base: ArrayLike, *, seed: int = 0, resamples: int = 10_000
+) -> tuple[float, float, float] | None:
+    """Give how much of one approach's gain another keeps: mean(part - base) / mean(whole - base).
+
+    Args:
+        part: Scores as for `paired_difference`.
+        whole: Scores of the approach whose gain is 1.
+        base: Scores of what both are compared with.
+        seed: Of the random draws.
+        resamples: Number of bootstrap draws of dialogues, each of the whole quotient.
+
+    Returns:
+        The share with the ends of its 95 % percentile interval; None where the 95 % interval of the gain goes down to 0,
+        as a share of nothing says nothing.
+
+    Raises:
+        ValueError: As `paired_difference`.
+    """
+    kept, gained = _differences(part, base), _differences(whole, base)
+    if bootstrap_interval(gained, seed=seed, resamples=resamples)[0] <= 0:
+        return None
+    drawn = np.random.default_rng(seed).integers(gained.size, size=(resamples, gained.size))
+    gains = gained[drawn].mean(axis=1)
+    low, high = np.quantile(kept[drawn].mean(axis=1)[gains > 0] / gains[gains > 0], [0.025, 0.975])
+    return float(kept.mean() / gained.mean()), float(low), float(high)
+
+
 def holm(p_values: Mapping[str, float], family: int = 0) -> dict[str, float]:
     """Adjust the p-values of a family of tests so that the chance of any false alarm stays below the level (Holm 1979).
 

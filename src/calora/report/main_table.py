@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from calora.errors import CaloraError
-from calora.metrics import Difference, bootstrap_interval, holm, paired_difference, smallest_detectable
+from calora.metrics import Difference, bootstrap_interval, holm, paired_difference, share_of_gain, smallest_detectable
 from calora.report.compare import Estimate
 from calora.report.results import MEASURE_NAMES, MEASURES, Measure, Results, paired_scores, scores_of
 from calora.sizes import mebibytes
 
 REFERENCE = "multi-step"
 LEVEL = 0.05
+_TEACHING = ("calibration-taught", "calibration", "linear")
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,8 @@ def main_table(results: Results, measure: Measure = "retrieval", against: str | 
     found = _compared(results, labels, reference, measure)
     rows = [_row(results, label, measure, found.get(label)) for label in labels]
     categories = {name: len(members) for name, members in results.categories.items()}
-    return MainTable(measure, reference, categories, rows, _caption(results, measure, reference, rows))
+    caption = f"{_caption(results, measure, reference, rows)} {_kept(results, measure)}".strip()
+    return MainTable(measure, reference, categories, rows, caption)
 
 
 def check_measure(measure: str) -> Measure:
@@ -156,7 +158,7 @@ def _compared(results: Results, labels: Sequence[str], reference: str | None, me
     if reference is None:
         return {}
     tables = {
-        label: paired_scores(results, label, reference, measure)
+        label: paired_scores(results, (label, reference), measure)
         for label in labels
         if label not in {reference, *results.controls}
     }
@@ -172,6 +174,24 @@ def _compared(results: Results, labels: Sequence[str], reference: str | None, me
 def _family(results: Results) -> int:
     """How many comparisons the recipe asks for, whether or not they could be made."""
     return results.recipe.main_rows - 1 - len(results.controls)
+
+
+def _kept(results: Results, measure: Measure) -> str:
+    """How much of the gain of Learnable Calibration over its start the one keeps that is taught by multi-step."""
+    labels = {row.name: row.label or row.name for row in results.recipe.approaches if "paper" in row.settings}
+    if not set(_TEACHING) <= labels.keys():
+        return ""
+    taught, learnt, start = paired_scores(results, [labels[name] for name in _TEACHING], measure)
+    if not taught.size:
+        return ""
+    kept = share_of_gain(taught, learnt, start)
+    names = [results.titles[labels[name]] for name in _TEACHING]
+    said = f"On the {len(taught)} compositions that all three have, {names[0]} keeps "
+    gain = f"of what {names[1]} gains over {names[2]}"
+    if kept is None:
+        return f"{said}a share {gain} that cannot be told, as that may be nothing."
+    share, low, high = (100 * value for value in kept)
+    return f"{said}{share:.0f} % ({low:.0f} to {high:.0f}) {gain}."
 
 
 def _row(results: Results, label: str, measure: Measure, against: Against | None) -> MainRow:

@@ -130,17 +130,18 @@ def scores_of(results: Results, label: str, measure: Measure, names: Sequence[st
     return _stacked([results.entries[label, name].scores[measure].mean(axis=0) for name in chosen])
 
 
-def paired_scores(results: Results, label: str, other: str, measure: Measure) -> tuple[Scores, Scores]:
-    """The scores of two rows, each [compositions, dialogues], on the compositions and repeats that both have."""
-    pairs = []
-    for name in results.having(label, measure):
-        first, second = results.entries[label, name], results.entries.get((other, name))
-        if second is None or measure not in second.scores:
+def paired_scores(results: Results, labels: Sequence[str], measure: Measure) -> list[Scores]:
+    """The scores of several rows, each [compositions, dialogues], on the compositions and repeats that all have."""
+    found: list[list[Scores]] = [[] for _ in labels]
+    for name in results.compositions:
+        if not all(name in results.having(label, measure) for label in labels):
             continue
-        common = [repeat for repeat in first.cells if repeat in second.cells]
+        entries = [results.entries[label, name] for label in labels]
+        common = [repeat for repeat in entries[0].cells if all(repeat in entry.cells for entry in entries)]
         if common:
-            pairs.append(tuple(_over(entry, measure, common) for entry in (first, second)))
-    return _stacked([pair[0] for pair in pairs]), _stacked([pair[1] for pair in pairs])
+            for scores, entry in zip(found, entries, strict=True):
+                scores.append(_over(entry, measure, common))
+    return [_stacked(scores) for scores in found]
 
 
 def read_results(run: Path) -> Results:
