@@ -93,7 +93,7 @@ def share_of_gain(
         resamples: Number of bootstrap draws of dialogues, each of the whole quotient.
 
     Returns:
-        The share with the ends of its 95 % percentile interval; None where the 95 % interval of the gain goes down to 0,
+        The share and its 95 % percentile interval; None where that of the gain goes down to 0,
         as a share of nothing says nothing.
 
     Raises:
