@@ -32,7 +32,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from calora.adapter import Adapter, Factors
-from calora.attach import hooked
+from calora.attach import hooked, low_rank
 from calora.backbone import Backbone
 from calora.calibration import CalibrationCard, fresh_tensors
 from calora.corpus import load_everyday, make_examples
@@ -175,10 +175,13 @@ def bare(backbone: Backbone) -> Iterator[nn.Module]:
         for name, out in {name.rpartition(".")[2]: shape[0] for name, shape in backbone.targets.items()}.items()
     }
 
-    def update(kind: str) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-        return lambda x, out: out + x.sum(dim=-1, keepdim=True) * parameters[kind].to(x.dtype)
+    def update(kind: str, inside: int) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+        ones = torch.ones(1, inside, device=backbone.model.device, dtype=backbone.model.dtype)
+        return lambda x, out: low_rank(x, out, ones, parameters[kind].to(x.dtype).unsqueeze(1))
 
-    with hooked(backbone, {name: update(name.rpartition(".")[2]) for name in backbone.targets}):
+    with hooked(
+        backbone, {name: update(name.rpartition(".")[2], shape[1]) for name, shape in backbone.targets.items()}
+    ):
         yield Learner(backbone, parameters)
 
 
