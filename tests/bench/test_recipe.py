@@ -45,6 +45,7 @@ def test_a_recipe_reads_and_survives_being_written(tmp_path: Path) -> None:
         ),
         (("search: {compositions: [summary+es], budget: 6}", ""), "a tuned row needs `search`"),
         (("label: row scale", "label: linear"), "two approaches are labelled linear"),
+        (("label: row scale", "label: own-scale"), "the label own-scale is the demo's"),
         (("role: tone", "role: colour"), "tasks.shout.role: Input should be"),
         (("summary+shout]", "summary+whisper]"), "unknown task 'whisper'"),
         (("compositions: [summary+es, summary+shout]", "compositions: [summary+es"), "is not YAML"),

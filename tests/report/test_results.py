@@ -69,6 +69,14 @@ def test_cells_of_a_single_task_stand_apart(run: Path) -> None:
         read_results(run)
 
 
+def test_a_control_on_a_single_task_stays_a_control(run: Path) -> None:
+    for path in (run / "cells").glob("es--*.json"):
+        cell = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps(cell | {"title": "control: one sentence"}), encoding="utf-8")
+    titles = [cell.title for cell in read_results(run).own]
+    assert titles == ["control: es: one sentence, seed 0", "control: es: one sentence, seed 1"]
+
+
 def test_masked_rouge_is_that_of_the_first_task(written: Path) -> None:
     results = read_results(written)
     for name, key in (("summary+es", "masked_rougeL"), ("reply+casual", "masked_weighted")):

@@ -98,7 +98,7 @@ class Grid:
             self.progress.total[place.row.label] += 1
         self._drop_stale(places)
         cells: dict[str, Cell] = {}
-        left, last = list(places), places[0]
+        left, last = list(places), None
         while left:
             if (self.run / "recipe.json").read_text(encoding="utf-8") != self._recipe_text:
                 raise CaloraError(
@@ -114,7 +114,7 @@ class Grid:
                 except Exception as error:
                     self.progress.failed.append((place.name, error))
                 left.remove(place)
-                if _kept(place) != _kept(last):
+                if last is not None and _kept(place) != _kept(last):
                     self.store.forget()  # nothing of another backbone or seed is needed again
                 last = place
                 self._estimate(left)
