@@ -227,7 +227,7 @@ def _caption(results: Results, measure: Measure, reference: str | None, rows: Se
     cells = results.cells()
     seeds = sorted({cell.seed for cell in cells})
     said = (
-        f"{MEASURE_NAMES[measure]}, mean over {len(results.compositions)} compositions, "
+        f"{MEASURE_NAMES[measure]}, mean over {len(results.compositions)} composition{'s' * (len(results.compositions) > 1)}, "
         f"{len(results.dialogues)} dialogues and seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))} on "
         f"{', '.join(sorted({cell.backbone for cell in cells}))}; with each overall mean its 95 % bootstrap interval, "
         "by dialogue. Costs are learnt for one composition, MiB in bfloat16."
