@@ -225,9 +225,9 @@ def _row(results: Results, label: str, measure: Measure, against: Against | None
 
 def _caption(results: Results, measure: Measure, reference: str | None, rows: Sequence[MainRow]) -> str:
     cells = results.cells()
-    seeds = sorted({cell.seed for cell in cells})
+    seeds, count = sorted({cell.seed for cell in cells}), len(results.compositions)
     said = (
-        f"{MEASURE_NAMES[measure]}, mean over {len(results.compositions)} composition{'s' * (len(results.compositions) > 1)}, "
+        f"{MEASURE_NAMES[measure]}, mean over {count} composition{'s' * (count > 1)}, "
         f"{len(results.dialogues)} dialogues and seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))} on "
         f"{', '.join(sorted({cell.backbone for cell in cells}))}; with each overall mean its 95 % bootstrap interval, "
         "by dialogue. Costs are learnt for one composition, MiB in bfloat16."
