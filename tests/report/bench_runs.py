@@ -1,6 +1,8 @@
 """A run folder as `calora bench` writes it: three rows, a control, three compositions, a single task, two seeds."""
 
 import json
+from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calora.bench.case import EVALUATION_SEED, Case, Workplace
-from calora.bench.cells import cell_stem, write_cell
+from calora.bench.cells import cell_stem, read_predictions, write_cell
+from calora.bench.llm_judging import LlmVerdicts, answers_key
 from calora.bench.recipe import Recipe
 from calora.bench.rows import choice_file
 from calora.corpus import Example, Split
 from calora.generation import Answer
+from calora.judges.llm import Outcome
+from calora.storage import write_text
 
 BACKBONE, SEEDS, DIALOGUES = "tiny", (0, 1), 9
 COMPOSITIONS = ("summary+es", "reply+casual", "summary+professional+es")
@@ -125,6 +130,20 @@ def add_judge(run: Path, composition: str, value: float = 100.0) -> None:
     """Give every prediction of a composition a verdict."""
     for path in (run / "predictions").glob(f"{composition}--*.jsonl"):
         change_predictions(path, lambda rows: [row | {"scores": row["scores"] | {"judge": value}} for row in rows])
+
+
+def add_llm_verdicts(cell: Path, outcomes: Sequence[Outcome]) -> None:
+    """Write what a language model said of a cell's answers, over and over in this order."""
+    rows = read_predictions(cell)
+    verdicts = LlmVerdicts(
+        composition="any",
+        approach="any",
+        model="any",
+        key="any",
+        answers=answers_key(rows),
+        outcomes=dict(zip((row["id"] for row in rows), cycle(outcomes), strict=False)),
+    )
+    write_text(cell.parent.parent / "llm" / cell.name, verdicts.model_dump_json())
 
 
 def _write(

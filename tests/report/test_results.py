@@ -16,6 +16,7 @@ from .bench_runs import (
     SEEDS,
     TITLES,
     add_judge,
+    add_llm_verdicts,
     cell_path,
     change_predictions,
     hits,
@@ -134,6 +135,25 @@ def test_a_judge_counts_where_every_prediction_has_it(run: Path) -> None:
 
     change_predictions(path, without)
     assert read_results(run).having("calibration", "judge") == []
+
+
+def test_what_a_language_model_said_counts_where_it_judged_these_answers(run: Path) -> None:
+    cells = [cell_path(run, "calibration", "summary+es", seed) for seed in SEEDS]
+    for cell in cells:
+        add_llm_verdicts(cell, ["yes", "no", "unparsable"])
+    results = read_results(run)
+    assert results.measures[-1] == "llm_judge"
+    assert results.having("calibration", "llm_judge") == ["summary+es"]
+    said = results.entries["calibration", "summary+es"].scores["llm_judge"]
+    assert np.array_equal(said, [[100.0 * (place % 3 == 0) for place in range(DIALOGUES)]] * len(SEEDS))
+
+    predictions = predictions_path(run, "calibration", "summary+es", SEEDS[0])
+    change_predictions(predictions, lambda rows: [rows[0] | {"answer": "another"}, *rows[1:]])
+    assert read_results(run).having("calibration", "llm_judge") == []
+    add_llm_verdicts(cells[0], ["yes", "failed"])
+    assert read_results(run).having("calibration", "llm_judge") == []
+    add_llm_verdicts(cells[0], ["yes"])
+    assert read_results(run).having("calibration", "llm_judge") == ["summary+es"]
 
 
 def test_cells_that_the_recipe_does_not_ask_for_are_left_out(run: Path) -> None:

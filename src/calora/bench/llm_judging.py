@@ -1,12 +1,13 @@
 """Verdicts of a language model for the cells of a run, in files of their own beside the cells."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from calora.bench.cells import Cell, read_predictions
+from calora.bench.cells import read_predictions
 from calora.bench.judging import asked_examples, judged_cells
 from calora.judges import Endpoint, LlmJudgement, judge_with_llm
 from calora.judges.llm import Outcome, question
@@ -21,6 +22,7 @@ class LlmVerdicts(BaseModel):
         approach: Of the cell.
         model: That judged.
         key: Fingerprint of the answers and of whom was asked.
+        answers: Fingerprint of the answers alone.
         outcomes: Id of the dialogue to `yes`, `no`, `unparsable`, `failed` or `unjudged`.
     """
 
@@ -30,6 +32,7 @@ class LlmVerdicts(BaseModel):
     approach: str
     model: str
     key: str
+    answers: str
     outcomes: dict[str, Outcome]
 
     @property
@@ -41,6 +44,18 @@ class LlmVerdicts(BaseModel):
     def yes_percent(self) -> float | None:
         """Percent of yes among yes and no; None without any."""
         return LlmJudgement(list(self.outcomes.values())).yes_percent
+
+
+def read_llm_verdicts(cell: Path, rows: Sequence[Mapping[str, Any]]) -> LlmVerdicts | None:
+    """What a language model said of the answers of a cell; None if it was not asked, or about other answers.
+
+    Args:
+        cell: Its file.
+        rows: Its predictions.
+    """
+    path = _verdicts_file(cell)
+    found = read_card(path, LlmVerdicts) if path.exists() else None
+    return found if found is not None and found.answers == answers_key(rows) else None
 
 
 def judge_run_with_llm(
@@ -62,7 +77,7 @@ def judge_run_with_llm(
     verdicts = []
     for path, cell, place, composition in judged_cells(run):
         rows = read_predictions(path)
-        target = run / "llm" / f"{path.stem}.json"
+        target = _verdicts_file(path)
         examples = asked_examples(path, rows, place, composition)
         pairs = zip(rows, examples, strict=True)
         asked = [[row["id"], question(row["answer"], example, composition)] for row, example in pairs]
@@ -73,13 +88,23 @@ def judge_run_with_llm(
             answers = [row["answer"] for row in rows]
             said = judge_with_llm(answers, examples, composition, endpoint, cache=run / "llm" / "cache")
             outcomes = dict(zip((row["id"] for row in rows), said.outcomes, strict=True))
-            found = _verdicts(cell, endpoint, key, outcomes)
+            found = LlmVerdicts(
+                composition=cell.composition,
+                approach=cell.approach,
+                model=endpoint.model,
+                key=key,
+                answers=answers_key(rows),
+                outcomes=outcomes,
+            )
             write_text(target, found.model_dump_json(indent=1) + "\n")
         verdicts.append(found)
     return verdicts
 
 
-def _verdicts(cell: Cell, endpoint: Endpoint, key: str, outcomes: dict[str, Outcome]) -> LlmVerdicts:
-    return LlmVerdicts(
-        composition=cell.composition, approach=cell.approach, model=endpoint.model, key=key, outcomes=outcomes
-    )
+def _verdicts_file(cell: Path) -> Path:
+    return cell.parent.parent / "llm" / cell.name
+
+
+def answers_key(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Fingerprint of the answers of predictions."""
+    return fingerprint(sorted([row["id"], row["answer"]] for row in rows))

@@ -23,10 +23,11 @@
       item.append(element("p", "not asked for this composition", "empty"));
       return item;
     }
-    const [text, cut, rouge, found, spoken, judged] = answer;
+    const [text, cut, rouge, found, spoken, judged, asked] = answer;
     const verdicts = element("div", undefined, "verdicts");
     verdicts.append(
       ...verdict(judged, "judge: yes", "judge: no"),
+      ...verdict(asked, "language model: yes", "language model: no"),
       ...verdict(found, "nearest to its reference", "nearer to another reference"),
       ...verdict(spoken, `in ${language}`, `not in ${language}`),
       ...(rouge === null ? [] : [element("span", `masked ROUGE ${rouge.toFixed(1)}`)]),

@@ -4,7 +4,7 @@ from typing import Any
 
 from calora.report.results import Entry, Measure, Results
 
-_VERDICTS: tuple[Measure, ...] = ("retrieval", "in_language", "judge")
+_VERDICTS: tuple[Measure, ...] = ("retrieval", "in_language", "judge", "llm_judge")
 
 
 def browser_data(results: Results) -> dict[str, Any]:
@@ -14,7 +14,7 @@ def browser_data(results: Results) -> dict[str, Any]:
         `rows` with label and title; `dialogues` with id and domain; `texts`, each different text once; `compositions`,
         each with its name, its language, `texts` (a place in `texts` a dialogue), `references` and `answers`: label to
         one list a dialogue of the answer, whether it was cut, its masked ROUGE, and yes, no or null for retrieval,
-        language and judge.
+        language, judge and language model.
     """
     texts: dict[str, int] = {}
     compositions = []

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from calora.bench.case import EVALUATION_SEED, Case, Workplace
 from calora.bench.cells import Cell, predictions_file, read_cell
+from calora.bench.llm_judging import read_llm_verdicts
 from calora.bench.recipe import Recipe
 from calora.corpus import Example
 from calora.errors import CaloraError
@@ -18,7 +19,7 @@ from calora.report.folder import CONTROL, is_control, is_single
 from calora.storage import numbered_lines, read_card
 from calora.tasks import Composition
 
-Measure = Literal["retrieval", "masked_rouge", "rouge", "in_language", "judge"]
+Measure = Literal["retrieval", "masked_rouge", "rouge", "in_language", "judge", "llm_judge"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
 MEASURE_NAMES: dict[Measure, str] = {
     "retrieval": "retrieval %",
@@ -26,6 +27,7 @@ MEASURE_NAMES: dict[Measure, str] = {
     "rouge": "ROUGE, the paper's measure",
     "in_language": "in the asked language %",
     "judge": "judge says yes %",
+    "llm_judge": "a language model says yes % (what it garbles is a no)",
 }
 Scores = NDArray[np.float64]
 Repeat = tuple[str, int]
@@ -235,7 +237,7 @@ def _entry(
     cells = {repeat: read_cell(path) for repeat, path in paths.items()}
     for repeat, path in paths.items():
         _check_provenance(path, cells[repeat], workplace)
-    answers = [_predictions(path, examples) for path in paths.values()]
+    answers = [_with_verdicts(path, _predictions(path, examples)) for path in paths.values()]
     rouge = {"masked_rouge": f"masked_{composition.metric}", "rouge": composition.metric}
     keys = {measure: rouge.get(measure, measure) for measure in MEASURES}
     scores: dict[Measure, Scores] = {}
@@ -281,6 +283,15 @@ def _predictions(cell: Path, examples: Sequence[Example]) -> tuple[dict[str, Any
     if odd:
         raise CaloraError(f"{path} has other dialogues than the recipe's test split: {min(odd)}", hint)
     return tuple(rows[example.id] for example in examples)
+
+
+def _with_verdicts(cell: Path, rows: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
+    """Predictions with what a language model said of them, if it was asked about all; what it garbled is no yes."""
+    found = read_llm_verdicts(cell, rows)
+    if found is None or found.counts["failed"] + found.counts["unjudged"]:
+        return rows
+    said = {name: 100.0 * (outcome == "yes") for name, outcome in found.outcomes.items()}
+    return tuple(row | {"scores": row["scores"] | {"llm_judge": said[row["id"]]}} for row in rows)
 
 
 def _column(path: Path, rows: Sequence[Mapping[str, Any]], key: str) -> Scores:
