@@ -2,9 +2,11 @@ import errno
 import json
 import os
 import resource
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread, get_ident
 from typing import Any
 
 import ml_dtypes
@@ -17,6 +19,7 @@ from pydantic import BaseModel, ConfigDict
 from calora.errors import CaloraError
 from calora.storage import (
     fingerprint,
+    made_once,
     read_card,
     read_tensors,
     sha256_of,
@@ -224,3 +227,27 @@ def test_digests_are_the_same_on_every_machine(tmp_path: Path) -> None:
 )
 def test_names_become_parts_of_file_names(name: str, expected: str) -> None:
     assert slug(name) == expected
+
+
+def test_what_several_make_is_made_by_one_at_a_time(tmp_path: Path) -> None:
+    target, made = tmp_path / "cache" / "folder", []
+
+    def make() -> None:
+        with made_once(target):
+            if not target.exists():
+                time.sleep(0.05)
+                made.append(get_ident())
+                target.mkdir()
+
+    threads = [Thread(target=make) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 1
+
+
+def test_a_place_that_may_not_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(CaloraError, match="file"), made_once(tmp_path / "file" / "folder"):
+        pass

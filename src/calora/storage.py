@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import ml_dtypes
 import numpy as np
+from filelock import FileLock
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
@@ -45,6 +46,25 @@ def writing_folder(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None and temporary.exists():
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def made_once(path: Path) -> Iterator[None]:
+    """Let one process at a time make a file or folder that others make as well; look again whether it is there.
+
+    Raises:
+        CaloraError: The place may not be written.
+    """
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError as error:
+        raise _os_problem(error, path) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _replace_folder(new: Path, path: Path) -> None:
