@@ -35,6 +35,15 @@ def test_a_recipe_reads_and_survives_being_written(tmp_path: Path) -> None:
     assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
 
 
+def test_the_settings_of_an_approach_may_have_compositions_of_their_own(tmp_path: Path) -> None:
+    more = "approaches:\n  - {name: ties}\n  - {name: ties, settings: [tuned], compositions: [summary+es]}"
+    recipe = read_recipe(write(tmp_path, GOOD.replace("approaches:", more)))
+    assert [(one.name, one.settings, one.compositions) for one in recipe.approaches[:2]] == [
+        ("ties", ("paper",), None),
+        ("ties", ("tuned",), ("summary+es",)),
+    ]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

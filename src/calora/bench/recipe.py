@@ -132,8 +132,8 @@ class Recipe(_Part):
     def _is_whole(self) -> Self:
         if any("tuned" in approach.settings for approach in self.approaches) and self.search is None:
             raise ValueError("a tuned row needs `search` with the compositions to search on")
-        labels = [approach.label or approach.name for approach in self.approaches]
-        twice = sorted({label for label in labels if labels.count(label) > 1})
+        rows = [(one.label or one.name, setting) for one in self.approaches for setting in one.settings]
+        twice = sorted({label for label, setting in rows if rows.count((label, setting)) > 1})
         if twice:
             raise ValueError(f"two approaches are labelled {', '.join(twice)}: give one of them a `label`")
         return self
