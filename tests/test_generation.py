@@ -88,6 +88,19 @@ def test_the_size_of_a_batch_changes_no_answer(backbone: Backbone) -> None:
     assert [answer.text for answer in whole] == [answer.text for answer in pairs] == [answer.text for answer in single]
 
 
+def test_long_prompts_are_decoded_fewer_at_a_time(llama: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = answer_all(llama, [Pass(None, PROMPT)], TEXTS, max_tokens=4)
+    lengths = sorted(answer.prompt_tokens for answer in whole)
+    for room, expected in ((2 * lengths[-1], None), (lengths[0], [1] * len(TEXTS))):
+        monkeypatch.setattr("calora.generation._BATCH_TOKENS", room)
+        sizes: list[int] = []
+        parted = answer_all(llama, [Pass(None, PROMPT)], TEXTS, max_tokens=4, follow=sizes.append)
+        assert [answer.text for answer in parted] == [answer.text for answer in whole]
+        assert sum(sizes) == len(TEXTS)
+        assert len(sizes) > 1
+        assert expected in (None, sizes)
+
+
 @pytest.mark.parametrize(
     ("said", "text", "truncated"),
     [
