@@ -117,7 +117,7 @@ def torture_grid(recipe: Path, place: Path, kills: int = 10, seed: int = 0) -> l
     draw = random.Random(seed)
     while len(moments) < kills:
         process = subprocess.Popen([*command, str(place / "broken")], stderr=subprocess.DEVNULL, start_new_session=True)
-        moment = draw.uniform(0, whole / 2)
+        moment = draw.uniform(0, 2 * whole / kills)  # all together as long as the whole, of which some is lost
         try:
             process.wait(moment)
             break
