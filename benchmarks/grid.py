@@ -13,12 +13,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from calora.bench.case import EVALUATION_SEED, Workplace
+from calora.bench.case import Case, Workplace
 from calora.bench.cells import read_cell, read_predictions
 from calora.bench.grid import Grid
 from calora.bench.recipe import read_recipe
 from calora.bench.store import Store
-from calora.corpus import make_examples
 from calora.metrics import score_answers
 
 
@@ -55,15 +54,14 @@ def _scoring(paths: list[Path], place: Workplace) -> float:
     begin = time.perf_counter()
     for path in paths:
         cell, rows = read_cell(path), read_predictions(path)
-        composition = place.recipe.parse(cell.composition)
-        split = "validation" if path.parent.parent.name == "validation" else "test"
-        examples = make_examples(place.records(split), composition, seed=EVALUATION_SEED)
+        case = Case(place, cell.backbone, place.recipe.parse(cell.composition), cell.seed)
+        examples = case.evaluation_examples("validation" if path.parent.parent.name == "validation" else "test")
         score_answers(
             [row["answer"] for row in rows],
             [example.target for example in examples],
             [example.names for example in examples],
             [example.domain for example in examples],
-            composition.language,
+            case.composition.language,
         )
     return time.perf_counter() - begin
 

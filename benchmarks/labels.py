@@ -57,7 +57,9 @@ def compare(options: argparse.Namespace) -> None:
         path.stem.removeprefix("labels-"): {row.pop("number"): row for row in read(path)}
         for path in sorted(options.folder.glob("labels-*.jsonl"))
     }
-    tasks = [name.removeprefix("judge_") for name in next(iter(scores.values())).popitem()[1] if "judge_" in name]
+    tasks = [
+        name.removeprefix("judge_") for name in next(iter(next(iter(scores.values())).values())) if "judge_" in name
+    ]
     questions = list(next(iter(next(iter(labels.values())).values())))
     labels["judge"] = {}
     for number, row in key.items():

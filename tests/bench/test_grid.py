@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from calora.approaches.registry import Plan, approach, approaches
+from calora.approaches.shared import group_of
 from calora.backbone import Backbone
 from calora.bench.case import Case, Workplace
 from calora.bench.grid import Grid
@@ -199,6 +200,47 @@ def test_a_cell_of_other_settings_is_gone_before_anything_else_is_made(
     assert not stale.exists()
     assert not (tmp_path / "run/predictions" / f"{stale.stem}.jsonl").exists()
     assert kept.read_bytes() == before
+
+
+@pytest.mark.filterwarnings("ignore:the text has:UserWarning")
+def test_a_tuned_cell_of_other_settings_is_gone_though_nothing_is_chosen_yet(
+    grid: Callable[..., Grid], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = [{"name": "zero-shot", "settings": ["tuned"]}]
+    grid(approaches=wanted, compositions=["summary+es"]).go()
+    (cell,) = (tmp_path / "run/cells").glob("*.json")
+
+    def killed(self: Grid, place: Any, *arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Grid, "cell", killed)
+    search = {"compositions": ["summary+es", "reply+casual"]}
+    with pytest.raises(KeyboardInterrupt):
+        grid(approaches=wanted, compositions=["summary+es"], search=search).go()
+    assert cell.exists()  # its own settings are what they were
+    with pytest.raises(KeyboardInterrupt):
+        grid(approaches=wanted, compositions=["summary+es"], max_tokens=5).go()
+    assert not cell.exists()
+
+
+def test_the_time_left_is_told_from_what_earlier_runs_took(grid: Callable[..., Grid], tmp_path: Path) -> None:
+    record = {"kind": "adapter", "name": "any", "seconds": 50.0}
+    (tmp_path / "store/records").mkdir(parents=True)
+    (tmp_path / "store/records/any.json").write_text(json.dumps(record))
+    begun = grid(approaches=["calibration"], compositions=["summary+es"])
+    begun._estimate(begun.places())
+    assert begun.progress.left == 200  # two adapters, and as long for a calibration and a cell
+
+
+def test_a_group_has_what_there_are_references_for(llama: Backbone) -> None:
+    tasks = {
+        "title": {"role": "primary", "instruction": "Find a title.", "then": "find a title.", "label": "title"},
+        "it": {"role": "language", "instruction": "Translate it.", "then": "translate it.", "label": "Italian"},
+    }
+    place = Workplace(small(llama, tasks=tasks), lambda name: llama)
+    case = Case(place, llama.name, place.recipe.parse("summary+es"), 0)
+    assert [str(one) for one in group_of(case, "role")] == ["summary+es", "summary+fr", "summary+de"]
+    assert len(group_of(case, "all")) == 14
 
 
 @pytest.mark.slow

@@ -99,6 +99,8 @@ def test_a_composition_without_references_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", OF_A_TEXT)
-def test_a_reply_has_no_reference_in_a_tone_and_a_language(text: str) -> None:
+def test_what_has_no_reference_in_a_tone_and_a_language_is_left_out(text: str) -> None:
+    examples = make_examples(load_everyday("test"), Composition.parse(text), seed=0)
+    assert [example.id for example in examples] == [f"{record.id}/summary" for record in load_everyday("test")]
     with pytest.raises(CaloraError, match="has no reply reference for " + re.escape(text)):
-        make_examples(load_everyday("test"), Composition.parse(text), seed=0)
+        make_examples(load_everyday("test"), Composition.parse(text), seed=0, fields=("reply",))

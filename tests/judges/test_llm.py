@@ -59,8 +59,8 @@ def test_only_yes_and_no_count(server: Server, examples: list[Example], tmp_path
     endpoint = Endpoint(url=server.url, model="tiny", concurrency=1, retries=1, backoff=0, max_requests=6)
     answers = [*bodies, "six"]
     found = judge_with_llm(answers, examples, COMPOSITION, endpoint, cache=tmp_path)
-    assert found.outcomes == ["yes", "no", "unparsable", "unparsable", "failed", "unjudged"]
-    assert found.counts == {"yes": 1, "no": 1, "unparsable": 2, "failed": 1, "unjudged": 1}
+    assert found.outcomes == ["yes", "no", "unparsable", "failed", "failed", "unjudged"]
+    assert found.counts == {"yes": 1, "no": 1, "unparsable": 1, "failed": 2, "unjudged": 1}
     assert found.verdicts == [True, False, None, None, None, None]
     assert found.yes_percent == 50
     assert len(list(tmp_path.iterdir())) == 3

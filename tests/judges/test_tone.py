@@ -4,7 +4,7 @@ from calora.corpus import Record, load_everyday
 from calora.errors import CaloraError
 from calora.judges.references import TONES
 from calora.judges.tone import NEUTRAL, cross_validate_tones, train_tones
-from calora.tasks import TASKS
+from calora.tasks import TASKS, Task
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +31,12 @@ def test_a_language_has_the_tones_of_its_references(some: list[Record]) -> None:
     assert classifier.name([], []) == []
     with pytest.raises(CaloraError, match="reply in French"):
         train_tones(some, TASKS["reply"], TASKS["fr"])
+
+
+def test_a_tone_of_ones_own_is_learnt(some: list[Record]) -> None:
+    own = Task("formal", "tone", "Be formal.", "be formal.", "formal", field="professional")
+    unknown = Task("sad", "tone", "Be sad.", "be sad.", "sad")
+    assert train_tones(some, TASKS["summary"], None, [own, unknown]).tones == (NEUTRAL, "formal")
 
 
 def test_the_speakers_names_do_not_change_the_tone(some: list[Record]) -> None:

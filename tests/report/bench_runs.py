@@ -132,13 +132,13 @@ def add_judge(run: Path, composition: str, value: float = 100.0) -> None:
         change_predictions(path, lambda rows: [row | {"scores": row["scores"] | {"judge": value}} for row in rows])
 
 
-def add_llm_verdicts(cell: Path, outcomes: Sequence[Outcome]) -> None:
+def add_llm_verdicts(cell: Path, outcomes: Sequence[Outcome], model: str = "any") -> None:
     """Write what a language model said of a cell's answers, over and over in this order."""
     rows = read_predictions(cell)
     verdicts = LlmVerdicts(
         composition="any",
         approach="any",
-        model="any",
+        model=model,
         key="any",
         answers=answers_key(rows),
         outcomes=dict(zip((row["id"] for row in rows), cycle(outcomes), strict=False)),

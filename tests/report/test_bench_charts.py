@@ -8,7 +8,7 @@ from calora.report.main_table import MainRow
 
 
 def row(
-    title: str, mean: float, passes: int = 1, parameters: float = 0, compositions: int = 3, group: int = 1
+    title: str, mean: float, passes: int = 1, parameters: float = 0, compositions: int = 3, group: float = 1
 ) -> MainRow:
     overall = Estimate(mean, mean - 1, mean + 1)
     return MainRow(
@@ -21,6 +21,7 @@ def row(
         None,
         (passes, passes),
         parameters,
+        parameters * group,
         group,
         0,
         0,
@@ -95,3 +96,10 @@ def test_what_a_group_shares_is_stored_with_its_first_composition() -> None:
     assert growth.total == pytest.approx(9_000 * 2 / 2**20)
     heights = [y for _, y in growth.points]
     assert heights[0] == heights[2] > heights[3] == heights[5] > heights[6]
+
+
+def test_groups_of_several_sizes_are_as_many_as_they_are() -> None:
+    group = 14 / 4  # two groups of three and two of four
+    (growth,) = storage_chart([row("shared", 50, parameters=1_000 / group, group=group)], 14).growths
+    assert growth.each == pytest.approx(1_000 * 2 / 2**20)
+    assert growth.total == pytest.approx(4_000 * 2 / 2**20)

@@ -156,6 +156,25 @@ def test_what_a_language_model_said_counts_where_it_judged_these_answers(run: Pa
     assert read_results(run).having("calibration", "llm_judge") == ["summary+es"]
 
 
+def test_verdicts_of_two_models_do_not_mix(run: Path) -> None:
+    for seed, model in zip(SEEDS, ("one", "other"), strict=True):
+        add_llm_verdicts(cell_path(run, "multi-step", "summary+es", seed), ["yes"], model)
+    with pytest.raises(CaloraError, match="of several models: one, other"):
+        read_results(run)
+    add_llm_verdicts(cell_path(run, "multi-step", "summary+es", SEEDS[1]), ["yes"], "one")
+    assert read_results(run).asked_model == "one"
+
+
+def test_spaces_and_a_changed_title_are_the_recipes_matter(run: Path) -> None:
+    changed = recipe().model_dump(mode="json")
+    changed["compositions"] = [name.replace("+", " + ") for name in changed["compositions"]]
+    next(row for row in changed["approaches"] if row["name"] == "multi-step")["title"] = "In turn"
+    (run / "recipe.json").write_text(json.dumps(changed), encoding="utf-8")
+    results = read_results(run)
+    assert results.compositions == COMPOSITIONS
+    assert results.titles["multi-step"] == "In turn"
+
+
 def test_cells_that_the_recipe_does_not_ask_for_are_left_out(run: Path) -> None:
     (run / "recipe.json").write_text(recipe(seeds=[0]).model_dump_json(), encoding="utf-8")
     results = read_results(run)

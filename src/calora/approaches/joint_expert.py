@@ -6,7 +6,7 @@ from calora.bench.case import Case
 from calora.bench.making import expert_step
 from calora.merging import Merge
 
-SEARCH = [{"rate": rate} for rate in (1e-4, 2e-4, 4e-4, 8e-4)]
+SEARCH = [{}, *({"rate": rate} for rate in (1e-4, 6e-4, 1.2e-3))]  # beside the rate of the adapters
 
 
 @approach("joint-expert", "Joint-expert", search=SEARCH, source="https://arxiv.org/abs/2507.16083")

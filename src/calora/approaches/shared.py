@@ -14,6 +14,7 @@ from calora.bench.case import Case
 from calora.bench.making import adapter_steps, merged
 from calora.bench.store import Made, Step
 from calora.calibration import Calibration, CalibrationCard, Kind, calibrated, read_calibration, write_calibration
+from calora.corpus import fields_for
 from calora.errors import CaloraError
 from calora.generation import Pass
 from calora.merging import Merge, Start
@@ -96,7 +97,7 @@ def shared(
 
 
 def group_of(case: Case, group: Group) -> list[Composition]:
-    """The compositions of two tasks that share a calibration with a case, in the order of the tasks.
+    """The compositions of two tasks that share a calibration with a case, as far as the records have references.
 
     Raises:
         CaloraError: The case has not a primary and one secondary task.
@@ -108,6 +109,9 @@ def group_of(case: Case, group: Group) -> list[Composition]:
         )
     tasks = case.recipe.known_tasks().values()
     if group == "role":
-        return [Composition((primary, task)) for task in tasks if task.role == secondary[0].role]
-    primaries = [task for task in tasks if task.role == "primary"]
-    return [Composition((one, task)) for one in primaries for task in tasks if task.role != "primary"]
+        found = [Composition((primary, task)) for task in tasks if task.role == secondary[0].role]
+    else:
+        primaries = [task for task in tasks if task.role == "primary"]
+        found = [Composition((one, task)) for one in primaries for task in tasks if task.role != "primary"]
+    record = case.place.records("train")[0]
+    return [composition for composition in found if fields_for(record, composition)]

@@ -12,6 +12,7 @@ from calora.corpus import (
     OwnRecord,
     Record,
     Split,
+    fields_for,
     load_everyday,
     make_examples,
     read_pairs,
@@ -20,7 +21,7 @@ from calora.corpus import (
 )
 from calora.errors import CaloraError
 from calora.storage import fingerprint, sha256_of
-from calora.tasks import Composition, Task
+from calora.tasks import TASKS, Composition, Task
 
 if TYPE_CHECKING:
     from calora.training.data import ExamplesOf
@@ -134,7 +135,7 @@ class Case:
     def evaluation_examples(self, split: Split) -> list[Example]:
         """Examples to answer, the same names in every run."""
         records = self.place.records(split)
-        fields = tuple(records[0].fields[:1]) if self.composition.primary is None else None
+        fields = fields_for(records[0], self.composition)[:1] if self.composition.primary is None else None
         return make_examples(records, self.composition, seed=EVALUATION_SEED, fields=fields)
 
     @property
@@ -145,7 +146,13 @@ class Case:
     def settings(self, *splits: Split) -> dict[str, Any]:
         """What everything made here depends on: the backbone, the seed, the prompt's words and the data."""
         outside = sha256_of(self.recipe.data.outside[str(self.composition)]) if self._outside and splits else None
-        part = {"examples": self.examples, "without": self.without, "outside": outside}
+        languages = [task.language for task in self.composition.tasks if task.language and task.name not in TASKS]
+        part = {
+            "examples": self.examples,
+            "without": self.without,
+            "outside": outside,
+            "languages": languages or None,
+        }
         return {
             "backbone": self.place.sha256(self.backbone_name),
             "composition": str(self.composition),

@@ -25,7 +25,7 @@ class Costs(BaseModel):
         shared_by: How many compositions the parameters serve.
         times_bare: Time of a request when each pass generates just so many tokens, as a multiple of one such pass of
             the bare backbone, taken in turn with it; None where it was not measured.
-        peak_mebibytes: The most memory that the process had while it answered, backbone included; None likewise.
+        peak_mebibytes: The most memory that answering took beside the loaded backbone and adapters; None likewise.
         parameters: Learnt for the composition.
         updates: Steps of the training that learnt them.
         examples: That were seen in it, an example once an epoch.
@@ -118,7 +118,7 @@ def write_cell(
         seen: Examples that were seen in it.
         shared_by: How many compositions the parameters serve.
         times_bare: Time at equal tokens, see `Costs`.
-        peak_mebibytes: Of the process, see `Costs`.
+        peak_mebibytes: Of answering, see `Costs`.
         texts: Whether predictions repeat the dialogue and the reference, which the ids name as well.
     """
     scored = score_answers(

@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from calora.approaches.registry import Plan
@@ -57,6 +58,8 @@ class Grid:
         self.progress = Progress()
         self.store.follow = lambda step: self._tell(f"{step.kind} {step.name}")
         self._seconds: dict[str, list[float]] = defaultdict(list)
+        for kind, seconds in self.store.times():
+            self._seconds[kind].append(seconds)
         names = Counter(place.name for place in self.places())
         twice = [name for name, count in names.items() if count > 1]
         if twice:
@@ -165,9 +168,10 @@ class Grid:
             if found is None:
                 continue
             try:
-                if place.row.setting == "tuned" and self._search(place.row, place.case.backbone_name).found is None:
-                    continue  # what will be chosen is not known yet
-                key = self._planned(place, "test", self.options(place))[2]
+                unknown = place.row.setting == "tuned" and not self._search(place.row, place.case.backbone_name).found
+                # What will be chosen is not known yet: it stays if only that may change.
+                options = found.options if unknown else self.options(place)
+                key = self._planned(place, "test", options)[2]
             except Exception:  # it will fail when its turn comes, and be told then
                 continue
             if found.key != key:
@@ -213,7 +217,10 @@ class Grid:
         return value
 
     def _estimate(self, places: Sequence[Place]) -> None:
-        """Guess the time left from the mean time of each kind of step so far; searches to come are not counted."""
+        """Guess the time left from the mean time of each kind of step, now and in earlier runs with this store.
+
+        A kind that was never made takes the mean of the others; searches to come are not counted.
+        """
         wanted: dict[str, str] = {}
         chosen: dict[tuple[str, str], Choice | None] = {}
         for place in places:
@@ -231,9 +238,10 @@ class Grid:
             wanted[place.name] = "cell"
             for parent in plan.parents:
                 wanted |= {one.key: one.kind for one in parent.lineage() if not self.store.has(one)}
-        known = {kind: sum(times) / len(times) for kind, times in self._seconds.items()}
-        if wanted and set(wanted.values()) <= known.keys():
-            self.progress.left = sum(known[kind] for kind in wanted.values())
+        known = {kind: fmean(times) for kind, times in self._seconds.items()}
+        if wanted and known:
+            of_others = fmean(known.values())
+            self.progress.left = sum(known.get(kind, of_others) for kind in wanted.values())
 
     def _tell(self, now: str) -> None:
         self.progress.now = now

@@ -59,7 +59,8 @@ def judge_run(run: Path, follow: Callable[[str], None] = lambda _: None) -> list
                 follow(f"{cell.title} on {composition}")
                 learnt = (parts.primary, parts.language)
                 if parts.tone is not None and learnt not in tones:
-                    tones[learnt] = train_tones(place.records("train"), *learnt)
+                    known = [task for task in place.recipe.known_tasks().values() if task.role == "tone"]
+                    tones[learnt] = train_tones(place.records("train"), *learnt, known)
                 cell = _judge(path, cell, place, composition, thresholds, tones.get(learnt), made_by)
         except CaloraError as error:
             refused[str(composition)] = error

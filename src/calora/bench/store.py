@@ -161,6 +161,12 @@ class Store:
         """Drop the values that are held in memory."""
         self._values.clear()
 
+    def times(self) -> "Iterator[tuple[str, float]]":
+        """Kind and seconds of every step that was made here."""
+        for path in (self.folder / "records").glob("*.json"):
+            record = json.loads(path.read_text(encoding="utf-8"))
+            yield record["kind"], float(record["seconds"])
+
     def record(self, step: Step[Any]) -> dict[str, Any] | None:
         """How a step was made: kind, name, settings, the parents' keys and the seconds it took; None if it was not."""
         path = self._record_path(step)

@@ -1,8 +1,10 @@
 """Time at equal generated tokens, two ways to answer in turn and side by side, and the peak of memory."""
 
+import ctypes
+import gc
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -67,24 +69,29 @@ def time_passes(
 
 @contextmanager
 def peak_memory() -> Iterator[Callable[[], float | None]]:
-    """Watch how much memory is in use at the most.
+    """Watch how much memory a block takes at the most, beyond what is in use when it begins.
 
     Yields:
-        What gives the highest resident memory of the process since, or with a GPU the highest that torch held there,
-        in MiB; None where the system does not tell (it is Linux that does).
+        What gives the most so far, in MiB: of a GPU's memory if there is one, else of the process's; None where the
+        system does not tell (it is Linux that does).
     """
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-        yield lambda: torch.cuda.max_memory_allocated() / 2**20
+        before = torch.cuda.memory_allocated()
+        yield lambda: (torch.cuda.max_memory_allocated() - before) / 2**20
         return
+    gc.collect()
+    with suppress(AttributeError):  # glibc alone has it; what it kept for later would count as in use
+        ctypes.CDLL(None).malloc_trim(0)
     try:
         Path("/proc/self/clear_refs").write_text("5")  # the peak becomes what is in use now
+        begun = _resident("VmRSS")
     except OSError:
         yield lambda: None
         return
-    yield _highest_resident
+    yield lambda: max(0.0, _resident("VmHWM") - begun)
 
 
-def _highest_resident() -> float | None:
+def _resident(name: str) -> float:
     lines = Path("/proc/self/status").read_text().splitlines()
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")), None)
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{name}:"))

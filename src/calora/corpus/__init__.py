@@ -1,7 +1,7 @@
 """Records of dialogues with references for every task, and the examples made from them."""
 
 from calora.corpus.everyday import load_everyday
-from calora.corpus.examples import Example, make_examples
+from calora.corpus.examples import Example, fields_for, make_examples
 from calora.corpus.names import draw_names, rename
 from calora.corpus.pairs import read_pairs, write_pairs
 from calora.corpus.records import OwnRecord, Record, Split, read_records, spread
@@ -12,6 +12,7 @@ __all__ = [
     "Record",
     "Split",
     "draw_names",
+    "fields_for",
     "load_everyday",
     "make_examples",
     "read_pairs",

@@ -39,7 +39,8 @@ def make_examples(
     """Examples of a composition.
 
     With a primary task the text is the dialogue, one example a record. Without one the texts are the record's English
-    references (the summary and the reply, two examples a record), or those of `fields`.
+    references (the summary and the reply, two examples a record), as far as they have what the tasks make of them, or
+    those of `fields`.
 
     Args:
         records: In the order wanted.
@@ -51,7 +52,7 @@ def make_examples(
     Raises:
         CaloraError: The records have no references for the composition.
     """
-    key = "_".join(task.key for task in composition.secondary) or "en"
+    key = _key(composition)
     examples = []
     for record in records:
         names = draw_names(record, seed, epoch)
@@ -60,9 +61,8 @@ def make_examples(
             dialogue = "\n".join(f"{names[speaker]}: {text}" for speaker, text in record.dialogue)
             sources = [(record.id, dialogue, composition.primary.key)]
         else:
-            sources = [
-                (f"{record.id}/{field}", record.references(field)["en"], field) for field in fields or record.fields
-            ]
+            chosen = fields or fields_for(record, composition) or record.fields
+            sources = [(f"{record.id}/{field}", record.references(field)["en"], field) for field in chosen]
         for name, text, field in sources:
             references = record.references(field)
             if key not in references:
@@ -72,6 +72,17 @@ def make_examples(
                 )
             examples.append(Example(name, record.domain, _filled(text, names), _filled(references[key], names), pair))
     return examples
+
+
+def fields_for(record: Record, composition: Composition) -> tuple[str, ...]:
+    """The fields of a record that have references for a composition; with a primary task it is that task's or none."""
+    primary = composition.primary
+    fields = [field for field in record.fields if primary is None or field == primary.key]
+    return tuple(field for field in fields if _key(composition) in record.references(field))
+
+
+def _key(composition: Composition) -> str:
+    return "_".join(task.key for task in composition.secondary) or "en"
 
 
 def _filled(text: str, names: dict[str, str]) -> str:

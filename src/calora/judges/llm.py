@@ -24,7 +24,7 @@ class LlmJudgement:
 
     Attributes:
         outcomes: One an answer: `yes`; `no`; `unparsable` (it said something else); `failed` (no answer after every
-            retry); `unjudged` (over the budget).
+            retry, or what holds none); `unjudged` (over the budget).
     """
 
     outcomes: list[Outcome]
@@ -112,7 +112,7 @@ def parse_verdict(text: str) -> bool | None:
 
 
 def _outcome(said: Said) -> Outcome:
-    if said.outcome == "failed":
+    if said.outcome in ("failed", "malformed"):
         return "failed"
     if said.outcome == "over budget":
         return "unjudged"

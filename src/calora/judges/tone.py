@@ -58,7 +58,9 @@ class ToneAccuracy:
     recall: dict[str, float]
 
 
-def train_tones(records: Sequence[Record], primary: Task, language: Task | None = None) -> ToneClassifier:
+def train_tones(
+    records: Sequence[Record], primary: Task, language: Task | None = None, tones: Sequence[Task] = TONES
+) -> ToneClassifier:
     """Learn the tones of a primary task in a language.
 
     The features are TF-IDF of characters up to 4-grams and of words and punctuation up to 2-grams; the model is
@@ -68,12 +70,13 @@ def train_tones(records: Sequence[Record], primary: Task, language: Task | None 
         records: Of the training split.
         primary: Whose references to learn from.
         language: Of the references; None is English.
+        tones: Those to learn, as far as there are references.
 
     Raises:
         CaloraError: The records have no references in a tone for these tasks.
     """
-    texts, tones, _ = _labelled(records, primary, language)
-    return ToneClassifier(tuple(dict.fromkeys(tones)), _pipeline().fit(texts, tones))
+    texts, named, _ = _labelled(records, primary, language, tones)
+    return ToneClassifier(tuple(dict.fromkeys(named)), _pipeline().fit(texts, named))
 
 
 @cache
@@ -110,12 +113,12 @@ def cross_validate_tones(
 
 
 def _labelled(
-    records: Sequence[Record], primary: Task, language: Task | None
+    records: Sequence[Record], primary: Task, language: Task | None, tones: Sequence[Task] = TONES
 ) -> tuple[NDArray[np.str_], NDArray[np.str_], NDArray[np.str_]]:
     """The masked references, the tone of each and the domain of each."""
     rows = [
         (mask_names(example.target, example.names), tone.name if tone else NEUTRAL, example.domain)
-        for tone in (None, *TONES)
+        for tone in (None, *tones)
         for example in find_references(records, Parts(primary, tone, language), seed=0) or ()
     ]
     if len({tone for _, tone, _ in rows}) < 2:
@@ -123,8 +126,8 @@ def _labelled(
         raise CaloraError(
             f"no references in a tone to learn from for {where}", "judge the tone of this composition another way"
         )
-    texts, tones, domains = (np.array(column) for column in zip(*rows, strict=True))
-    return texts, tones, domains
+    texts, named, domains = (np.array(column) for column in zip(*rows, strict=True))
+    return texts, named, domains
 
 
 def _pipeline() -> Any:

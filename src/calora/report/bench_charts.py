@@ -157,20 +157,20 @@ def storage_chart(rows: Sequence[MainRow], compositions: int) -> StorageChart:
 
     What a group shares is there whole with the first composition of the group.
     """
-    sizes: dict[tuple[float, int], list[str]] = {}
+    sizes: dict[tuple[float, float], list[str]] = {}
     for row in sorted((row for row in rows if not row.control), key=lambda row: row.parameters):
-        sizes.setdefault((row.parameters, row.shared_by), []).append(row.title)
+        sizes.setdefault((row.together, row.shared_by), []).append(row.title)
     last = max(2, compositions)
     counts = range(1, last + 1)
 
-    def stored(size: tuple[float, int], count: int) -> float:
-        share, group = size
-        return mebibytes(share * group) * math.ceil(count / group)
+    def stored(size: tuple[float, float], count: int) -> float:
+        together, group = size
+        return mebibytes(together) * math.ceil(round(count / group, 6))
 
     values = [stored(size, count) for size in sizes for count in (1, last)]
     upward, y_ticks = _logarithmic(values, 0.0, 16.0, 100.0)
 
-    def place(size: tuple[float, int], count: int) -> tuple[float, float]:
+    def place(size: tuple[float, float], count: int) -> tuple[float, float]:
         return 100 * (count - 1) / (last - 1), STORAGE_HEIGHT * (1 - upward(stored(size, count)) / 100)
 
     points = {size: [place(size, count) for count in counts] for size in sizes}

@@ -59,14 +59,16 @@ class MainRow:
         against: None for the reference and for controls, and where nothing is shared with the reference.
         passes: Fewest and most runs of the model a request.
         parameters: Learnt for a composition; its share of what several compositions use.
-        shared_by: How many compositions use them together.
+        together: What the compositions that share them store together; the parameters where none do.
+        shared_by: How many compositions that is, on average over the compositions (so that their number divided by it
+            is the number of groups).
         updates: Steps of the training that learnt them.
         examples: Seen in it.
         prompt_tokens: Read a request, over all passes.
         tokens: Generated a request, over all passes.
         seconds: A request, decoded in batches.
         times_bare: Time at equal tokens, as a multiple of one pass of the bare backbone; None if no cell has it.
-        peak_mebibytes: Of the process while answering, the most of any cell; None if no cell has it.
+        peak_mebibytes: What answering took beside the loaded backbone, the most of any cell; None if no cell has it.
     """
 
     label: str
@@ -78,7 +80,8 @@ class MainRow:
     against: Against | None
     passes: tuple[int, int]
     parameters: float
-    shared_by: int
+    together: float
+    shared_by: float
     updates: float
     examples: float
     prompt_tokens: float
@@ -212,7 +215,8 @@ def _row(results: Results, label: str, measure: Measure, against: Against | None
         against=against,
         passes=(min(cost.passes for cost in costs), max(cost.passes for cost in costs)),
         parameters=fmean([cost.parameters / cost.shared_by for cost in costs]),
-        shared_by=max(cost.shared_by for cost in costs),
+        together=fmean([cost.parameters for cost in costs]),
+        shared_by=1 / fmean([1 / cost.shared_by for cost in costs]),
         updates=fmean([cost.updates / cost.shared_by for cost in costs]),
         examples=fmean([cost.examples / cost.shared_by for cost in costs]),
         prompt_tokens=fmean([cost.prompt_tokens for cost in costs]),
@@ -232,6 +236,8 @@ def _caption(results: Results, measure: Measure, reference: str | None, rows: Se
         f"{', '.join(sorted({cell.backbone for cell in cells}))}; with each overall mean its 95 % bootstrap interval, "
         "by dialogue. Costs are learnt for one composition, MiB in bfloat16."
     )
+    if measure == "llm_judge":
+        said += f" The language model: {results.asked_model}."
     if reference is not None:
         said += (
             f" Differences to {results.titles[reference]} are paired by dialogue, on the compositions and seeds that "

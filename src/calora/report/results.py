@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from calora.bench.case import EVALUATION_SEED, Case, Workplace
 from calora.bench.cells import Cell, predictions_file, read_cell
 from calora.bench.llm_judging import read_llm_verdicts
-from calora.bench.recipe import Recipe
+from calora.bench.recipe import ApproachRecipe, Recipe
 from calora.corpus import Example
 from calora.errors import CaloraError
 from calora.report.folder import CONTROL, is_control, is_single
@@ -45,11 +45,13 @@ class Entry:
         cells: Repeat, which is a backbone and a seed, to its cell.
         scores: Measure to scores [repeats, dialogues]; only measures that every prediction has.
         answers: The predictions of the first repeat, one mapping a dialogue.
+        models: The language models that judged.
     """
 
     cells: dict[Repeat, Cell]
     scores: dict[Measure, Scores]
     answers: tuple[dict[str, Any], ...]
+    models: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class Results:
         dialogues: The ids of the test dialogues.
         examples: Composition to what was asked, one example a dialogue.
         entries: (label, composition) to what is there.
+        asked_model: The language model whose verdicts stand beside the scores; None without any.
         own: Cells of single tasks, the adapters' own, in the recipe's order; their titles say the task and the seed.
         left_out: Files of cells that the recipe does not, or no longer, ask for.
     """
@@ -77,6 +80,7 @@ class Results:
     dialogues: tuple[str, ...]
     examples: dict[str, tuple[Example, ...]]
     entries: dict[tuple[str, str], Entry]
+    asked_model: str | None
     own: tuple[Cell, ...]
     left_out: tuple[Path, ...]
 
@@ -176,9 +180,24 @@ def read_results(run: Path) -> Results:
     heads: dict[str, Cell] = {}
     for (label, _), entry in entries.items():
         heads.setdefault(label, next(iter(entry.cells.values())))
-    titles = {label: heads[label].title for label in sorted(heads, key=lambda label: is_control(heads[label]))}
+    given = {label: title for row in recipe.approaches for label, title in _labels(row).items()}
+    titles = {
+        label: given[label] or heads[label].title for label in sorted(heads, key=lambda label: is_control(heads[label]))
+    }
     controls = frozenset(label for label, cell in heads.items() if is_control(cell))
-    return Results(run, recipe, titles, controls, compositions, dialogues, examples, entries, own, left_out)
+    return Results(
+        run,
+        recipe,
+        titles,
+        controls,
+        compositions,
+        dialogues,
+        examples,
+        entries,
+        _asked_model(run, entries),
+        own,
+        left_out,
+    )
 
 
 def _own(paths: Sequence[Path], workplace: Workplace) -> tuple[Cell, ...]:
@@ -201,12 +220,20 @@ def _own(paths: Sequence[Path], workplace: Workplace) -> tuple[Cell, ...]:
 def _places(recipe: Recipe) -> Iterator[_Place]:
     """(label, composition, backbone, seed) of every cell that a recipe asks for."""
     for row in recipe.approaches:
-        for setting in row.settings:
-            label = (row.label or row.name) + (" (tuned)" if setting == "tuned" else "")
+        for label in _labels(row):
             for name in row.compositions or recipe.compositions:
                 for backbone in recipe.backbones:
                     for seed in row.seeds or recipe.seeds:
-                        yield label, name, backbone, seed
+                        yield label, str(recipe.parse(name)), backbone, seed
+
+
+def _labels(row: ApproachRecipe) -> dict[str, str | None]:
+    """The label of each setting of a row to the title that the recipe gives it, if it does."""
+    title = row.title or row.label
+    return {
+        (row.label or row.name) + ending: title and title + shown
+        for ending, shown in ((" (tuned)", ", tuned") if setting == "tuned" else ("", "") for setting in row.settings)
+    }
 
 
 def _found(run: Path, wanted: set[_Place]) -> tuple[dict[_Place, Path], tuple[Path, ...]]:
@@ -246,7 +273,8 @@ def _entry(
             scores[measure] = np.stack(
                 [_column(path, rows, key) for path, rows in zip(paths.values(), answers, strict=True)]
             )
-    return Entry(cells, scores, answers[0])
+    models = frozenset(row["asked_model"] for rows in answers for row in rows if "asked_model" in row)
+    return Entry(cells, scores, answers[0], models)
 
 
 def _check_provenance(path: Path, cell: Cell, workplace: Workplace) -> None:
@@ -291,7 +319,20 @@ def _with_verdicts(cell: Path, rows: tuple[dict[str, Any], ...]) -> tuple[dict[s
     if found is None or found.counts["failed"] + found.counts["unjudged"]:
         return rows
     said = {name: 100.0 * (outcome == "yes") for name, outcome in found.outcomes.items()}
-    return tuple(row | {"scores": row["scores"] | {"llm_judge": said[row["id"]]}} for row in rows)
+    return tuple(
+        row | {"scores": row["scores"] | {"llm_judge": said[row["id"]]}, "asked_model": found.model} for row in rows
+    )
+
+
+def _asked_model(run: Path, entries: Mapping[tuple[str, str], Entry]) -> str | None:
+    """The one language model that judged."""
+    models = {model for entry in entries.values() for model in entry.models}
+    if len(models) > 1:
+        raise CaloraError(
+            f"the verdicts in {run / 'llm'} are of several models: {', '.join(sorted(models))}",
+            "ask one of them about every cell with calora judge --llm, or remove the folder",
+        )
+    return next(iter(models), None)
 
 
 def _column(path: Path, rows: Sequence[Mapping[str, Any]], key: str) -> Scores:

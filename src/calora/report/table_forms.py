@@ -220,7 +220,7 @@ def _costs() -> list[MainColumn]:
         ),
         _cost(
             "peak MiB",
-            "memory of the whole process while it answered, with the backbone and whatever adapters were loaded",
+            "the most memory that answering took beside the loaded backbone and adapters",
             lambda row: NOTHING if row.peak_mebibytes is None else f"{row.peak_mebibytes:,.0f}",
             {"peak_mib": lambda row: None if row.peak_mebibytes is None else round(row.peak_mebibytes, 1)},
         ),
