@@ -1,6 +1,7 @@
 """The results that are committed: their scores come out again from their predictions."""
 
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from calora.bench.case import Case, Workplace
 from calora.bench.cells import read_cell, read_predictions
 from calora.bench.recipe import Recipe
 from calora.metrics import score_answers
-from calora.report.results import Measure, read_results, scores_of
+from calora.report.results import read_results
 from calora.storage import read_card
 
 ROOT = Path(__file__).parents[1]
@@ -64,8 +65,7 @@ def test_the_page_has_a_table_of_every_run() -> None:
 def test_the_plot_of_a_study_says_what_its_cells_say(study: Path) -> None:
     drawn = (ROOT / "docs" / "studies" / f"{study.name}.svg").read_text(encoding="utf-8")
     said = re.findall(r'<text style="font-size: 8px[^>]*>([0-9.]+)</text>', drawn)
-    results = read_results(study)
-    labels = [label for label in results.titles if label not in results.controls]
-    measures: tuple[Measure, Measure] = ("retrieval", "masked_rouge")
-    assert said == [f"{scores_of(results, label, measure).mean():.1f}" for measure in measures for label in labels]
+    script = runpy.run_path(str(ROOT / "benchmarks" / "studies.py"))
+    lines = script["lines_of"](read_results(study))
+    assert said == [f"{line.scores[measure].mean():.1f}" for measure in script["MEASURES"] for line in lines]
     assert f"studies/{study.name}.svg" in (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
