@@ -9,7 +9,7 @@ from calora.backbone import Backbone
 from calora.errors import CaloraError
 from calora.export import export_adapter, read_layout
 from calora.export.gguf import permuted_rows, read_gguf_adapter, write_gguf
-from calora.export.probes import TOP, reference_logprobs
+from calora.export.probes import TOP, gelu_in_half, reference_logprobs
 from calora.export.runtimes import llama_probe
 from calora.export.verification import verify_export
 from calora.serving.llama import LlamaServer
@@ -42,6 +42,21 @@ def test_llama_cpp_gives_the_logits_of_the_file(pair: Pair, tmp_path: Path) -> N
     found = verify_export(tmp_path / "a.gguf", str(file), adapter)
     assert [check for check in found.checks if not check.held] == []
     assert manifest.rank == manifest.rank_before == 5
+
+
+def test_only_a_gelu_is_rounded_and_for_the_block_alone(pairs: dict[str, Pair]) -> None:
+    ids = list(range(3, 60))
+    for name in ("gemma3", "llama"):
+        backbone, _ = pairs[name]
+        before = reference_logprobs(backbone, None, ids, 20)
+        with gelu_in_half(backbone) as count:
+            changed = np.abs(reference_logprobs(backbone, None, ids, 20) - before).max()
+        if name == "gemma3":
+            assert count == len(backbone.model.get_decoder().layers)
+            assert 0 < changed < 1e-3
+        else:
+            assert (count, changed) == (0, 0)
+        np.testing.assert_array_equal(reference_logprobs(backbone, None, ids, 20), before)
 
 
 @pytest.mark.parametrize(("dtype", "rank"), [("float16", 5), ("q8_0", 32), ("q8_0", 36)])

@@ -1,6 +1,7 @@
 """Log-probabilities of the same positions from two places: a runtime with an exported file, and our forward pass."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,18 @@ class Probe:
             tops.append(dict(zip(best.tolist(), row[best].tolist(), strict=True)))
         return cls(list(ids), start, tops)
 
+    def spread(self, one: Array, other: Array) -> float:
+        """The largest difference of two others in the log-probability of any token that was told here.
+
+        Args:
+            one: [positions, vocabulary], of the same positions.
+            other: Likewise.
+        """
+        return max(
+            float(np.abs(first[list(top)] - second[list(top)]).max())
+            for top, first, second in zip(self.tops, one, other, strict=True)
+        )
+
     def distance(self, logprobs: Array) -> float:
         """The largest difference of any token's log-probability.
 
@@ -80,6 +93,34 @@ def reference_logprobs(backbone: "Backbone", adapter: Attachable | None, ids: Se
         logits = backbone.model(torch.tensor([list(ids)], device=backbone.model.device)).logits[0, start - 1 : -1]
         found: Array = torch.log_softmax(logits.float(), dim=-1).cpu().numpy()
     return found
+
+
+@contextmanager
+def gelu_in_half(backbone: "Backbone") -> Iterator[int]:
+    """Round what goes into each GELU, and what comes out, to float16 while the block lasts.
+
+    Yields:
+        How many there are.
+    """
+    import torch
+
+    def half(x: torch.Tensor) -> torch.Tensor:
+        return x.half().to(x.dtype)
+
+    gelus = [module for module in backbone.model.modules() if "gelu" in type(module).__name__.lower()]
+    handles = [
+        handle
+        for gelu in gelus
+        for handle in (
+            gelu.register_forward_pre_hook(lambda module, inputs: (half(inputs[0]),)),
+            gelu.register_forward_hook(lambda module, inputs, out: half(out)),
+        )
+    ]
+    try:
+        yield len(gelus)
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def mean_kl(first: Array, second: Array) -> float:

@@ -41,6 +41,7 @@ class Trial:
         off: With the file at scale 0.
         on: With the file at scale 1.
         rounding: What the runtime's rounding may do, as a share of the largest change that the adapter makes.
+        half_gelu: Whether it takes GELU from a table of float16, as llama.cpp does on a CPU (`GGML_GELU_FP16` in ggml).
     """
 
     runtime: str
@@ -50,6 +51,7 @@ class Trial:
     off: Probe
     on: Probe
     rounding: float = 0.0
+    half_gelu: bool = False
 
 
 def try_in_llama(file: Path, backbone: str) -> Trial:
@@ -81,7 +83,7 @@ def try_in_llama(file: Path, backbone: str) -> Trial:
         with LlamaServer(model, {"it": file}, **room) as server:
             off, on = ask(server, {"it": 0.0}), ask(server, {"it": 1.0})
     rounding = max(ROUNDING.get(kind, ROUNDING["Q8_0"]) for kind in kinds)
-    return Trial("llama.cpp", reference, values, bare, off, on, rounding)
+    return Trial("llama.cpp", reference, values, bare, off, on, rounding, half_gelu=True)
 
 
 def llama_probe(server: LlamaServer, scales: Mapping[str, float], ids: Sequence[int], start: int) -> Probe:
