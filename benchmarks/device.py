@@ -3,13 +3,14 @@
     python benchmarks/device.py [--backbone smollm2-135m] [--threads 1] [--rounds 5] [--tokens 32]
 
 Adapters and calibrations are random, of the shapes and sizes of trained ones: neither disk, memory nor time depends on
-their values. Three tables, every time a ratio to a peer in turn with it in the same run:
+their values. Four tables, every time a ratio to a peer in turn with it in the same run:
 
     sizes    both starts: MiB on disk, MiB of memory that the loaded bundle adds to the bare backbone
     first    time to the first token of a composition that was not asked for before and of one just used, against
              llama.cpp alone with a ready-made LoRA, and PEFT's load_adapter and set_adapter
     decode   tokens a second of the composition as two adapters and a calibration, as one folded adapter, baked into the
-             weights, and of the bare backbone; and one pass against two at equal generated tokens
+             weights, and of the bare backbone
+    passes   one pass of the composition against two, at equal generated tokens, for short and longer texts and answers
 """
 
 import argparse
@@ -216,12 +217,17 @@ def first_tokens(bundles: Mapping[Start, Path], folded: Path, options: argparse.
     ready = LlamaEngine(devices["product"].bundle.model, {"it": folded}, **room)
     prompt = prompt_of("summary+es")
 
+    def text_of(turn: int, place: int) -> str:
+        """The turn's text begun with another of its lines: as long for all, and in nobody's prompt cache."""
+        lines = texts[turn].split("\n")
+        return "\n".join(lines[place % len(lines) :] + lines[: place % len(lines)])
+
     def on_device(start: Start, composition: str, text: str) -> float:
         step = devices[start].steps(composition)[0]
         return first_token(devices[start]._loaded.engine, step.prompt, text, step.scales)
 
     def in_peft(turn: int, load: bool) -> float:
-        ids = torch.tensor([loaded.tokenizer(prompt.before + texts[turn] + prompt.after).input_ids])
+        ids = torch.tensor([loaded.tokenizer(prompt.before + text_of(turn, 0) + prompt.after).input_ids])
         begin = time.perf_counter()
         if load:
             peft.load_adapter(str(folded.with_suffix("")), adapter_name=f"new {turn}")
@@ -234,14 +240,14 @@ def first_tokens(bundles: Mapping[Start, Path], folded: Path, options: argparse.
         return seconds
 
     contestants: dict[str, Callable[[int], float]] = {
-        "llama.cpp, a ready-made LoRA": lambda turn: first_token(ready, prompt, texts[turn], {"it": 1.0})
+        "llama.cpp, a ready-made LoRA": lambda turn: first_token(ready, prompt, text_of(turn, 0), {"it": 1.0})
     }
     for start in bundles:
         contestants[f"{start}: not used before"] = lambda turn, start=start: on_device(
-            start, COMPOSITIONS[turn], texts[turn]
+            start, COMPOSITIONS[turn], text_of(turn, 0)
         )
         contestants[f"{start}: just used"] = lambda turn, start=start: on_device(
-            start, COMPOSITIONS[turn], texts[turn + 20]
+            start, COMPOSITIONS[turn], text_of(turn, 1)
         )
     contestants["PEFT: load_adapter, set_adapter"] = lambda turn: in_peft(turn, load=True)
     contestants["PEFT: set_adapter"] = lambda turn: in_peft(turn, load=False)
@@ -256,8 +262,10 @@ def first_tokens(bundles: Mapping[Start, Path], folded: Path, options: argparse.
     return table
 
 
-def decoding(bundles: Mapping[Start, Path], baked: Path, options: argparse.Namespace) -> Table:
+def decoding(bundles: Mapping[Start, Path], small: Path, baked: Path, options: argparse.Namespace) -> list[Table]:
     """Speed of decoding, as a share of the bare backbone's, and one pass against two."""
+    with Device.open(small, context=CONTEXT, threads=options.threads) as device:
+        smaller = parts_of(device.bundle, "summary+es")
     with Device.open(bundles["product"], context=CONTEXT, threads=options.threads) as device:
         model = device.bundle.model
         beside = parts_of(device.bundle, "summary+es")
@@ -269,10 +277,10 @@ def decoding(bundles: Mapping[Start, Path], baked: Path, options: argparse.Names
         "baked, float16": (LlamaServer(baked, **room), {}),
         "one folded adapter": (LlamaServer(model, whole.files, **room), whole.scales),
         "two adapters and a calibration": (LlamaServer(model, beside.files, **room), beside.scales),
+        "the same in q8_0": (LlamaServer(model, smaller.files, **room), smaller.scales),
     }
     text = make_examples(load_everyday("test"), Composition.parse("summary"), seed=0)[0].text
     long = servers["bare backbone"][0].tokens(text)
-    short = long[: options.tokens]
     found = in_turn(
         {
             name: lambda turn, server=server, scales=scales: forced(server, long, scales, options.tokens)["speed"]
@@ -280,17 +288,7 @@ def decoding(bundles: Mapping[Start, Path], baked: Path, options: argparse.Names
         },
         options.rounds,
     )
-    one, adapters = servers["two adapters and a calibration"]
-    passes = in_turn(
-        {
-            "one": lambda turn: forced(one, long, adapters, options.tokens)["seconds"],
-            "two": lambda turn: sum(
-                forced(one, prompt, {name: 1.0}, options.tokens)["seconds"]
-                for prompt, name in ((long, "summary"), (short, "es"))
-            ),
-        },
-        options.rounds,
-    )
+    passes = one_or_two(servers, long, options)
     for server, _ in servers.values():
         server.close()
     table = Table(
@@ -300,8 +298,30 @@ def decoding(bundles: Mapping[Start, Path], baked: Path, options: argparse.Names
     table.add_column("share of bare", justify="right")
     for name in servers:
         table.add_row(name, ratio(found, name, "bare backbone"))
-    share = ratio(passes, "one", "two")
-    table.caption = f"one calibrated pass takes {share} of the time of two passes at {options.tokens} tokens each"
+    return [table, passes]
+
+
+def one_or_two(
+    servers: Mapping[str, tuple[LlamaServer, Mapping[str, float]]], text: list[int], options: argparse.Namespace
+) -> Table:
+    """Share of the time of two passes that one takes; the second reads as many tokens as the first wrote."""
+    forms = ("two adapters and a calibration", "the same in q8_0", "one folded adapter")
+    table = Table(title=f"one pass, as a share of two in float16, median of {options.rounds} rounds in turn")
+    for head in ("tokens read", "tokens a pass writes", *forms):
+        table.add_column(head, justify="right")
+    both = servers[forms[0]][0]
+
+    def contestants(prompt: list[int], tokens: int) -> dict[str, Callable[[int], float]]:
+        two = ((prompt, {"summary": 1.0}), (text[:tokens], {"es": 1.0}))
+        return {
+            form: lambda turn, form=form: forced(servers[form][0], prompt, servers[form][1], tokens)["seconds"]
+            for form in forms
+        } | {"two": lambda turn: sum(forced(both, read, scales, tokens)["seconds"] for read, scales in two)}
+
+    for prompt in (text[: len(text) // 3], text):
+        for tokens in (options.tokens, 3 * options.tokens):
+            found = in_turn(contestants(prompt, tokens), options.rounds)
+            table.add_row(str(len(prompt)), str(tokens), *(ratio(found, form, "two") for form in forms))
     return table
 
 
@@ -330,7 +350,11 @@ def main() -> None:
         export_adapter(composed, "gguf", place / "composed.gguf", options.backbone)
         export_adapter(composed, "peft", place / "composed", options.backbone)
         export_adapter(composed, "merged-gguf", place / "baked.gguf", options.backbone, dtype="float16")
-        console.print(decoding(bundles, place / "baked.gguf", options))
+        small = place / "bundle-q8_0"
+        folder = place / "product" / COMPOSITIONS[0]
+        write_bundle(small, options.backbone, [parents[name] for name in names], [folder], dtype="q8_0")
+        for table in decoding(bundles, small, place / "baked.gguf", options):
+            console.print(table)
         console.print(first_tokens(bundles, place / "composed.gguf", options))
 
 
