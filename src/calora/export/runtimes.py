@@ -138,7 +138,7 @@ def try_in_peft(folder: Path, backbone: str) -> Trial:
 
 
 def try_in_mlx(folder: Path, backbone: str) -> Trial:
-    """Read a text with MLX-LM's own model, in float32.
+    """Read a text with MLX-LM's own model, in float32; what it rounds by itself the reference rounds as well.
 
     Raises:
         CaloraError: The folder is damaged, or does not fit the backbone; or MLX-LM is not there.
@@ -155,6 +155,7 @@ def try_in_mlx(folder: Path, backbone: str) -> Trial:
         raise CaloraError("MLX-LM is not installed", 'pip install "mlx[cpu]" mlx-lm') from error
 
     loaded = Backbone.load(backbone, torch.float32)
+    _round_embedding_scale(loaded)
     tensors = read_tensors(folder / "adapters.safetensors")
     modules = sorted({name.rpartition(".")[0] for name in tensors})
     values = Adapter({name: Factors(tensors[f"{name}.lora_a"].T, tensors[f"{name}.lora_b"].T) for name in modules})
@@ -177,6 +178,13 @@ def try_in_mlx(folder: Path, backbone: str) -> Trial:
                 module.scale = 0.0
         off = ask(model)
     return Trial("MLX-LM", loaded, values, bare, off, on)
+
+
+def _round_embedding_scale(backbone: "Backbone") -> None:
+    """Round the factor of Gemma's embedding to bfloat16, as MLX-LM does in every precision (25.298 becomes 25.25)."""
+    scale: Any = getattr(backbone.model.get_input_embeddings(), "embed_scale", None)
+    if scale is not None:
+        scale.copy_(scale.bfloat16())
 
 
 def _spread_rope(file: Path) -> None:
