@@ -61,6 +61,14 @@ class ApproachRecipe(_Part):
     compositions: tuple[str, ...] | None = None
     seeds: tuple[int, ...] | None = None
 
+    def label_of(self, setting: Setting) -> str:
+        """The label of a row, with the setting where it is not the paper's."""
+        return (self.label or self.name) + (" (tuned)" if setting == "tuned" else "")
+
+    def title_of(self, setting: Setting, own: str = "") -> str:
+        """The title of a row; `own` is the approach's, where the recipe gives none."""
+        return (self.title or self.label or own) + (", tuned" if setting == "tuned" else "")
+
 
 class SearchRecipe(_Part):
     """What every approach may try before its tuned row.
@@ -132,8 +140,8 @@ class Recipe(_Part):
     def _is_whole(self) -> Self:
         if any("tuned" in approach.settings for approach in self.approaches) and self.search is None:
             raise ValueError("a tuned row needs `search` with the compositions to search on")
-        rows = [(one.label or one.name, setting) for one in self.approaches for setting in one.settings]
-        twice = sorted({label for label, setting in rows if rows.count((label, setting)) > 1})
+        labels = [one.label_of(setting) for one in self.approaches for setting in one.settings]
+        twice = sorted({label for label in labels if labels.count(label) > 1})
         if twice:
             raise ValueError(f"two approaches are labelled {', '.join(twice)}: give one of them a `label`")
         return self

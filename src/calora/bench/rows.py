@@ -31,14 +31,12 @@ class Row:
     @property
     def label(self) -> str:
         """The label, with the setting where it is not the paper's."""
-        label = self.recipe.label or self.recipe.name
-        return f"{label} (tuned)" if self.setting == "tuned" else label
+        return self.recipe.label_of(self.setting)
 
     @property
     def title(self) -> str:
         """For tables."""
-        title = self.recipe.title or self.recipe.label or self.approach.title
-        return f"{title}, tuned" if self.setting == "tuned" else title
+        return self.recipe.title_of(self.setting, self.approach.title)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from calora.bench.case import EVALUATION_SEED, Case, Workplace
 from calora.bench.cells import Cell, predictions_file, read_cell
 from calora.bench.llm_judging import read_llm_verdicts
-from calora.bench.recipe import ApproachRecipe, Recipe
+from calora.bench.recipe import Recipe
 from calora.corpus import Example
 from calora.errors import CaloraError
 from calora.report.folder import CONTROL, is_control, is_single
@@ -180,10 +180,14 @@ def read_results(run: Path) -> Results:
     heads: dict[str, Cell] = {}
     for (label, _), entry in entries.items():
         heads.setdefault(label, next(iter(entry.cells.values())))
-    given = {label: title for row in recipe.approaches for label, title in _labels(row).items()}
-    titles = {
-        label: given[label] or heads[label].title for label in sorted(heads, key=lambda label: is_control(heads[label]))
+    given = {
+        row.label_of(setting): row.title_of(setting)
+        for row in recipe.approaches
+        for setting in row.settings
+        if row.title or row.label
     }
+    ordered = sorted(heads, key=lambda label: is_control(heads[label]))
+    titles = {label: given.get(label, heads[label].title) for label in ordered}
     controls = frozenset(label for label, cell in heads.items() if is_control(cell))
     return Results(
         run,
@@ -220,20 +224,11 @@ def _own(paths: Sequence[Path], workplace: Workplace) -> tuple[Cell, ...]:
 def _places(recipe: Recipe) -> Iterator[_Place]:
     """(label, composition, backbone, seed) of every cell that a recipe asks for."""
     for row in recipe.approaches:
-        for label in _labels(row):
+        for label in map(row.label_of, row.settings):
             for name in row.compositions or recipe.compositions:
                 for backbone in recipe.backbones:
                     for seed in row.seeds or recipe.seeds:
                         yield label, str(recipe.parse(name)), backbone, seed
-
-
-def _labels(row: ApproachRecipe) -> dict[str, str | None]:
-    """The label of each setting of a row to the title that the recipe gives it, if it does."""
-    title = row.title or row.label
-    return {
-        (row.label or row.name) + ending: title and title + shown
-        for ending, shown in ((" (tuned)", ", tuned") if setting == "tuned" else ("", "") for setting in row.settings)
-    }
 
 
 def _found(run: Path, wanted: set[_Place]) -> tuple[dict[_Place, Path], tuple[Path, ...]]:
