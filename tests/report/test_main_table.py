@@ -1,5 +1,6 @@
 import csv
 import io
+import json
 import re
 import shutil
 from dataclasses import replace
@@ -15,7 +16,7 @@ from calora.report.main_table import MainTable, check_measure, main_table
 from calora.report.results import Results, read_results
 from calora.report.table_forms import latex, main_csv, main_latex, main_markdown, main_terminal
 
-from .bench_runs import COMPOSITIONS, PARAMETERS, SEEDS, SOME, add_judge, hits, recipe, write_bench_run
+from .bench_runs import COMPOSITIONS, PARAMETERS, SEEDS, SOME, add_judge, cell_path, hits, recipe, write_bench_run
 
 
 @pytest.fixture(scope="module")
@@ -198,3 +199,19 @@ def test_measures_that_are_not_there_are_refused(results: Results, tmp_path: Pat
     assert "nothing yet" in str(error.value.hint)
     with pytest.raises(CaloraError, match="unknown measure 'bleu'"):
         check_measure("bleu")
+
+
+def test_what_groups_of_several_sizes_share(tmp_path: Path) -> None:
+    run = write_bench_run(tmp_path / "bench")
+    sizes = dict(zip(COMPOSITIONS, (3, 4, 1), strict=True))
+    for name, size in sizes.items():
+        for seed in SEEDS:
+            path = cell_path(run, "calibration", name, seed)
+            cell = json.loads(path.read_text(encoding="utf-8"))
+            cell["costs"]["shared_by"] = size
+            path.write_text(json.dumps(cell), encoding="utf-8")
+    found = next(row for row in main_table(read_results(run)).rows if row.label == "calibration")
+    groups = 1 / 3 + 1 / 4 + 1
+    assert len(COMPOSITIONS) / found.shared_by == pytest.approx(groups)
+    assert found.together == PARAMETERS
+    assert found.parameters == pytest.approx(PARAMETERS * groups / len(COMPOSITIONS))
