@@ -4,7 +4,7 @@ import sys
 import calora
 
 NAMES = """Adapter Answer Backbone Calibration CalibrationCard CaloraError Composition Example Factors Merge Pass Prompt
-TrainingSettings answer_all fold load_everyday make_examples read_adapter read_calibration read_pairs read_ready
+TrainingSettings answer_all fold load_everyday make_examples merge read_adapter read_calibration read_pairs read_ready
 score_answers train_adapter train_calibration write_adapter write_calibration"""
 
 

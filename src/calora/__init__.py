@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from calora.corpus import Example, load_everyday, make_examples, read_pairs
     from calora.errors import CaloraError
     from calora.generation import Answer, Pass, answer_all
-    from calora.merging import Merge
+    from calora.merging import Merge, merge
     from calora.metrics import score_answers
     from calora.ready import read_ready
     from calora.tasks import Composition, Prompt
@@ -30,7 +30,7 @@ _HOMES = {
     "corpus": ("Example", "load_everyday", "make_examples", "read_pairs"),
     "errors": ("CaloraError",),
     "generation": ("Answer", "Pass", "answer_all"),
-    "merging": ("Merge",),
+    "merging": ("Merge", "merge"),
     "metrics": ("score_answers",),
     "ready": ("read_ready",),
     "tasks": ("Composition", "Prompt"),
@@ -58,6 +58,7 @@ __all__ = [
     "fold",
     "load_everyday",
     "make_examples",
+    "merge",
     "read_adapter",
     "read_calibration",
     "read_pairs",

@@ -58,6 +58,14 @@ class Factors:
         """The update as a matrix [out, in]."""
         return self.b @ self.a
 
+    def transposed(self) -> "Factors":
+        """The factors of the transposed update."""
+        return Factors(self.b.T, self.a.T)
+
+    def scaled(self, strength: float) -> "Factors":
+        """The update times a number."""
+        return Factors(self.a, np.float32(strength) * self.b)
+
     def padded(self, rank: int) -> "Factors":
         """The same update with zero ranks added up to `rank`."""
         extra = rank - self.rank

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from calora.adapter import Adapter, Factors
 from calora.errors import CaloraError
-from calora.merging import linear_product, slerp
+from calora.merging import karcher, linear_product, slerp
 from tests.conftest import random_adapter
 from tests.merging.helpers import SHAPES, UP, Q, assert_same, dense, several
 
@@ -68,9 +68,46 @@ def test_to_a_zero_update_it_is_a_line() -> None:
 def test_it_is_between_two(count: int) -> None:
     with pytest.raises(CaloraError, match=f"between two adapters, not {count}") as caught:
         slerp(several(0, count))
-    assert caught.value.hint == "merge more of them with product, ties or dare"
+    assert caught.value.hint == "merge more of them with karcher, product or ties"
 
 
 def test_it_does_not_leave_the_arc() -> None:
-    with pytest.raises(CaloraError, match=r"t = 1.5 is outside 0 to 1"):
+    with pytest.raises(CaloraError, match=r"the slerp merge: t = 1.5"):
         slerp(several(0, 2), t=1.5)
+
+
+@given(seed=st.integers(0, 100))
+def test_the_karcher_mean_of_two_of_one_length_is_slerp_halfway(seed: int) -> None:
+    first, second = several(seed, 2)
+    longer = Adapter({module: pair.scaled(first.norm() / second.norm()) for module, pair in second.modules.items()})
+    assert_same(karcher([first, longer]), slerp([first, longer], t=0.5), 1e-4)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_no_direction_nearby_is_nearer_to_all_than_the_karcher_mean(count: int) -> None:
+    adapters = several(0, count)
+
+    def flat(adapter: Any) -> Any:
+        return np.concatenate([update.reshape(-1) for update in dense(adapter).values()]).astype(np.float64)
+
+    units = [flat(adapter) / np.linalg.norm(flat(adapter)) for adapter in adapters]
+    mean = flat(karcher(adapters))
+    assert np.linalg.norm(mean) == pytest.approx(np.mean([adapter.norm() for adapter in adapters]), rel=1e-4)
+
+    def squares(direction: Any) -> float:
+        unit = direction / np.linalg.norm(direction)
+        return float(sum(np.arccos(np.clip(unit @ other, -1, 1)) ** 2 for other in units))
+
+    random = np.random.default_rng(0)
+    least = squares(mean)
+    for other in (*units, *random.normal(size=(20, mean.size))):
+        step = 0.05 * np.linalg.norm(mean) * other / np.linalg.norm(other)
+        assert squares(mean + step) > least
+        assert squares(mean - step) > least
+
+
+def test_opposite_updates_have_no_mean_and_the_first_is_taken() -> None:
+    (first,) = several(0, 1)
+    opposite = Adapter({module: pair.scaled(-1.0) for module, pair in first.modules.items()})
+    assert_same(karcher([first, opposite]), first, 1e-4)
+    assert_same(karcher([first, opposite], [1.0, -1.0]), first, 1e-4)  # turned back, both are the first

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from calora.adapter import Adapter
 from calora.backbone import Backbone
-from calora.merging import ties
-from calora.merging.ties import disjoint_mean, trim
+from calora.merging import ties, truncated
+from calora.merging.sparse import least_kept, trim
+from calora.merging.ties import disjoint_mean
 from tests.conftest import random_adapter
 from tests.merging.helpers import SHAPES, Q, assert_same, dense, peft_weighted, several
 
@@ -52,7 +53,7 @@ def test_it_is_what_its_words_say(seed: int, weights: list[float], density: floa
 @given(seed=st.integers(0, 1000), density=densities)
 def test_trimming_keeps_the_largest_and_no_others(seed: int, density: float) -> None:
     update = dense(random_adapter(SHAPES, seed))[Q]
-    trimmed = trim(update, density)
+    trimmed = trim(update.copy(), density)
     kept = trimmed != 0
     assert kept.sum() == int(density * update.size)
     assert np.array_equal(trimmed[kept], update[kept])
@@ -62,6 +63,29 @@ def test_trimming_keeps_the_largest_and_no_others(seed: int, density: float) -> 
 
 def test_a_density_of_less_than_one_entry_keeps_none() -> None:
     assert not trim(np.ones((2, 2), np.float32), 0.1).any()
+
+
+@given(seed=st.integers(0, 1000), density=densities, gamma=st.sampled_from([0.0, 0.1, 0.3]))
+def test_the_largest_go_first_where_they_are_to_go(seed: int, density: float, gamma: float) -> None:
+    update = dense(random_adapter(SHAPES, seed))[Q]
+    kept = trim(update.copy(), density, gamma) != 0
+    top = min(int(gamma * update.size), update.size - int(density * update.size))
+    assert kept.sum() == int(density * update.size)
+    order = np.sort(np.abs(update), axis=None)[::-1]
+    if kept.any():
+        assert np.abs(update[kept]).max() == order[top]
+
+
+@given(seed=st.integers(0, 1000), density=densities)
+def test_a_whole_adapter_is_trimmed_as_one_vector(seed: int, density: float) -> None:
+    adapter = random_adapter(SHAPES, seed)
+    entries = np.concatenate([update.reshape(-1) for update in dense(adapter).values()])
+    kept = int(density * entries.size)
+    least = least_kept(lambda: iter(dense(adapter).values()), density)
+    assert least == (np.sort(np.abs(entries))[-kept] if kept < entries.size else 0)
+    merged = ties([adapter], density=density, scope="adapter")
+    assert sum(np.count_nonzero(update) for update in merged.modules.values()) == kept
+    assert np.isinf(least_kept(lambda: iter(dense(adapter).values()), 0.001))
 
 
 def test_the_sign_is_elected_by_the_sum_or_by_the_number() -> None:
@@ -81,6 +105,6 @@ def test_pefts_ties_svd_is_ours_truncated(llama: Backbone, sign: Any) -> None:
     adapters: list[Adapter] = [random_adapter(llama, seed) for seed in (1, 2, 3)]
     weights = (1.0, 0.5, -0.75)
     expected = peft_weighted(llama, adapters, weights, "ties_svd", density=0.25, svd_rank=8, majority_sign_method=sign)
-    truncated, errors = ties(adapters, weights, density=0.25, sign=sign).truncated(8)
-    assert_same(truncated, expected, tolerance=1e-4)  # two SVDs of one float32 matrix
+    cut, errors = truncated(ties(adapters, weights, density=0.25, sign=sign), rank=8)
+    assert_same(cut, expected, tolerance=1e-4)  # two SVDs of one float32 matrix
     assert min(errors.values()) > 0.05

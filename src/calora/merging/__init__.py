@@ -6,14 +6,20 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from calora.adapter import Adapter
+from calora.merging.apply import merge, merge_measured
 from calora.merging.cat import cat
+from calora.merging.core_space import core_space
 from calora.merging.dare import dare, dare_ties
-from calora.merging.dense import DenseUpdate
+from calora.merging.dense import DenseUpdate, truncated
+from calora.merging.knots import knots
 from calora.merging.linear import linear_factors, linear_product
 from calora.merging.lm_cocktail import lm_cocktail
 from calora.merging.lorahub import lorahub
+from calora.merging.prune import breadcrumbs, breadcrumbs_ties, magnitude_prune
 from calora.merging.registry import MergeMethod, find_merge_method, merge_method, merge_methods
-from calora.merging.slerp import slerp
+from calora.merging.slerp import karcher, slerp
+from calora.merging.svd import svd
+from calora.merging.task_singular_vectors import iso_c, tsv_m
 from calora.merging.ties import ties
 
 __all__ = [
@@ -21,18 +27,30 @@ __all__ = [
     "Merge",
     "MergeMethod",
     "Start",
+    "breadcrumbs",
+    "breadcrumbs_ties",
     "cat",
+    "core_space",
     "dare",
     "dare_ties",
     "find_merge_method",
+    "iso_c",
+    "karcher",
+    "knots",
     "linear_factors",
     "linear_product",
     "lm_cocktail",
     "lorahub",
+    "magnitude_prune",
+    "merge",
+    "merge_measured",
     "merge_method",
     "merge_methods",
     "slerp",
+    "svd",
     "ties",
+    "truncated",
+    "tsv_m",
 ]
 
 Start = Literal["factors", "product"]

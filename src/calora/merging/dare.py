@@ -1,24 +1,32 @@
 """DARE: drop entries of each update at random and rescale the others, then merge."""
 
-import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from typing import Annotated
 
-import numpy as np
+from pydantic import Field
 
 from calora.adapter import Adapter
 from calora.merging.dense import DenseUpdate
-from calora.merging.inputs import checked, checked_density, modules, names
+from calora.merging.entrywise import Density, Over, Party, entrywise, summed
 from calora.merging.registry import merge_method
-from calora.merging.ties import Sign, disjoint_mean
+from calora.merging.sparse import Rescale, drop
+from calora.merging.ties import Divide, Sign, Vote, disjoint_mean
 from calora.storage import Array
 
 SOURCE = "https://arxiv.org/abs/2311.03099"
+Seed = Annotated[int, Field(ge=0, description="of the draw, 0 or more")]
 
 
 @merge_method("dare", title="DARE", source=SOURCE, aliases=("dare_linear", "dare_linear_svd"))
 def dare(
-    adapters: Sequence[Adapter], strengths: Sequence[float] | None = None, *, density: float = 0.5, seed: int = 0
-) -> DenseUpdate:
+    adapters: Sequence[Adapter],
+    strengths: Sequence[float] | None = None,
+    *,
+    density: Density = 0.5,
+    seed: Seed = 0,
+    rescale: Rescale = "density",
+    over: Over = "product",
+) -> DenseUpdate | Adapter:
     """Merge by DARE (Yu et al., 2024) over the updates: dW' = sum lambda_i M_i * dW_i / p, M_i drawn from {0, 1}.
 
     Each entry is kept with probability p = `density`, so that the mean over the seeds is the weighted sum of the
@@ -28,20 +36,19 @@ def dare(
     Args:
         adapters: Adapters of any ranks; a module that one of them lacks is a zero update there.
         strengths: lambda_i; 1 each if None.
-        density: p, above 0 and at most 1.
+        density: p.
         seed: Of the draw.
+        rescale: `density` is the work's and PEFT's; mergekit keeps each matrix's l1 norm.
+        over: The matrices whose entries are meant.
 
     Raises:
-        CaloraError: The adapters differ in shapes, or the density is not above 0 and at most 1.
+        CaloraError: The adapters differ in shapes, or a parameter is out of its range.
     """
-    checked_density(density)
-    weights = checked(adapters, strengths, 1.0)
-    return DenseUpdate(
-        {
-            module: np.sum([np.float32(weight) * update for weight, update in updates], axis=0)
-            for module, updates in _dropped(adapters, weights, density, seed)
-        }
-    )
+
+    def kept(party: Party) -> Array:
+        return drop(party.matrix(), party.own(density), party.generator(seed), rescale)
+
+    return entrywise(adapters, strengths, summed(kept), over)
 
 
 @merge_method("dare_ties", title="DARE with TIES", source=SOURCE, aliases=("dare_ties_svd",))
@@ -49,51 +56,40 @@ def dare_ties(
     adapters: Sequence[Adapter],
     strengths: Sequence[float] | None = None,
     *,
-    density: float = 0.5,
-    seed: int = 0,
+    density: Density = 0.5,
+    seed: Seed = 0,
+    rescale: Rescale = "density",
     sign: Sign = "total",
-) -> DenseUpdate:
+    vote: Vote = "plain",
+    divide: Divide = "count",
+    over: Over = "product",
+) -> DenseUpdate | Adapter:
     """Drop and rescale as `dare` does, then elect signs and take the disjoint mean as `ties` does.
 
     Args:
         adapters: Adapters of any ranks; a module that one of them lacks is a zero update there.
         strengths: lambda_i; 1 each if None. An adapter of strength 0 takes no part, in the election neither.
-        density: The probability of being kept, above 0 and at most 1.
+        density: The probability of being kept.
         seed: Of the draw.
-        sign: Elected by the sum of the entries or by their number, as in `ties`.
+        rescale: As in `dare`.
+        sign: How a sign is elected, as in `ties`.
+        vote: What entries vote with, as in `ties`.
+        divide: By what the sum is divided, as in `ties`.
+        over: The matrices whose entries are meant.
 
     Raises:
-        CaloraError: The adapters differ in shapes, or the density is not above 0 and at most 1.
+        CaloraError: The adapters differ in shapes, or a parameter is out of its range.
     """
-    checked_density(density)
-    weights = checked(adapters, strengths, 1.0)
-    return DenseUpdate(
-        {module: disjoint_mean(updates, sign) for module, updates in _dropped(adapters, weights, density, seed)}
-    )
 
-
-def _dropped(
-    adapters: Sequence[Adapter], weights: Sequence[float], density: float, seed: int
-) -> Iterator[tuple[str, list[tuple[float, Array]]]]:
-    """Each module with the strengths and the dropped and rescaled updates of the adapters that have it."""
-    named = names(adapters)
-    keys = [f"{name}/{named[:place].count(name)}" for place, name in enumerate(named)]  # two may share a name
-    for module in modules(adapters):
-        yield (
-            module,
+    def rule(parties: Sequence[Party]) -> Array:
+        return disjoint_mean(
             [
-                (weight, drop(adapter.modules[module].update(), density, _generator(f"{seed}/{key}/{module}")))
-                for key, weight, adapter in zip(keys, weights, adapters, strict=True)
-                if module in adapter.modules
+                (party.strength, drop(party.matrix(), party.own(density), party.generator(seed), rescale))
+                for party in parties
             ],
+            sign,
+            vote,
+            divide,
         )
 
-
-def drop(update: Array, density: float, generator: np.random.Generator) -> Array:
-    """Keep each entry with probability `density` and divide it by that; the others become 0."""
-    kept = generator.random(update.shape, dtype=np.float32) < density
-    return np.where(kept, update / np.float32(density), np.float32(0))
-
-
-def _generator(key: str) -> np.random.Generator:
-    return np.random.default_rng(int.from_bytes(hashlib.sha256(key.encode()).digest()))
+    return entrywise(adapters, strengths, rule, over)

@@ -36,29 +36,68 @@ class DenseUpdate:
         """Frobenius norm of all updates together."""
         return float(np.sqrt(sum(_squares(update) for update in self.modules.values())))
 
-    def truncated(self, rank: int) -> tuple[Adapter, dict[str, float]]:
-        """The nearest adapter of a rank (Eckart and Young, 1936: the first terms of the SVD), and how near it is.
 
-        Args:
-            rank: At least 1; a module that has fewer rows or columns gets its full rank.
+def truncated(
+    merged: Adapter | DenseUpdate, *, rank: int | None = None, energy: float | None = None
+) -> tuple[Adapter, dict[str, float]]:
+    """The nearest adapter of a rank (Eckart and Young, 1936: the first terms of the SVD), and how near it is.
 
-        Returns:
-            The adapter, each singular value's root on both factors, and for each module the relative error
-            |dW - B A| / |dW| in the Frobenius norm, 0 for a zero update.
+    Args:
+        merged: Updates of a higher rank; those that have no more are taken as they are.
+        rank: At least 1.
+        energy: Instead of a rank, the least share of each update's squared norm that is to be left, above 0 and at
+            most 1; modules then differ in rank.
 
-        Raises:
-            CaloraError: The rank is below 1.
-        """
-        if rank < 1:
-            raise CaloraError(f"rank {rank} is below 1", "give the rank of the adapter to make")
-        factors, errors = {}, {}
-        for module, update in self.modules.items():
-            u, s, vt = np.linalg.svd(update, full_matrices=False)
-            roots = np.sqrt(s[:rank])
-            factors[module] = Factors(roots[:, None] * vt[:rank], u[:, :rank] * roots)
-            whole = _squares(s)
-            errors[module] = float(np.sqrt(_squares(s[rank:]) / whole)) if whole else 0.0
-        return Adapter(factors, self.card), errors
+    Returns:
+        The adapter, each singular value's root on both factors, and for each module the relative error
+        |dW - B A| / |dW| in the Frobenius norm, 0 for a zero update.
+
+    Raises:
+        CaloraError: Not one of the two is given, or it is out of its range.
+    """
+    if (rank is None) == (energy is None):
+        raise CaloraError("give a rank or an energy to truncate to, and not both")
+    if rank is not None and rank < 1:
+        raise CaloraError(f"rank {rank} is below 1", "give the rank of the adapter to make")
+    if energy is not None and not 0 < energy <= 1:
+        raise CaloraError(f"energy {energy} is not above 0 and at most 1", "it is a share of the squared norm")
+    factors, errors = {}, {}
+    for module, part in merged.modules.items():
+        factors[module], errors[module] = _truncated(part, rank, energy)
+    return Adapter(factors, merged.card), errors
+
+
+def _truncated(part: Factors | Array, rank: int | None, energy: float | None) -> tuple[Factors, float]:
+    if isinstance(part, Factors) and rank is not None and part.rank <= rank:
+        return part, 0.0
+    u, s, vt = part.svd() if isinstance(part, Factors) else _leading(part, rank)
+    squares = np.square(s, dtype=np.float64)
+    # Of a large matrix only the first terms are known; the rest is what its own norm has more.
+    beyond = 0.0 if isinstance(part, Factors) or len(s) == min(part.shape) else _squares(part) - squares.sum()
+    if energy is not None:
+        rank = int(np.searchsorted(np.cumsum(squares), energy * squares.sum() * (1 - 1e-7))) + 1
+    roots = np.sqrt(s[:rank])
+    whole = squares.sum() + beyond
+    lost = max(0.0, squares[rank:].sum() + beyond)
+    return Factors(roots[:, None] * vt[:rank], u[:, :rank] * roots), float(np.sqrt(lost / whole)) if whole else 0.0
+
+
+def _leading(update: Array, rank: int | None) -> tuple[Array, Array, Array]:
+    """The first terms of an SVD: of a large matrix by subspace iteration, with fixed random numbers.
+
+    Halko, Martinsson and Tropp (2011), algorithm 4.4: with 8 more directions than asked for and 4 steps its error is
+    the least possible to some parts in a thousand where singular values fall slowly, to rounding where they fall.
+    """
+    width = min(update.shape) if rank is None else rank + 8
+    if 4 * width > min(update.shape):
+        return np.linalg.svd(update, full_matrices=False)
+    basis = np.random.default_rng(0).standard_normal((update.shape[1], width), np.float32)
+    basis, _ = np.linalg.qr(update @ basis)
+    for _ in range(4):
+        basis, _ = np.linalg.qr(update.T @ basis)
+        basis, _ = np.linalg.qr(update @ basis)
+    u, s, vt = np.linalg.svd(basis.T @ update, full_matrices=False)
+    return basis @ u, s, vt
 
 
 def _squares(values: Array) -> float:

@@ -37,18 +37,18 @@ def checked(adapters: Sequence[Adapter], strengths: Sequence[float] | None, defa
     return weights
 
 
-def checked_density(density: float) -> float:
-    """The fraction of an update's entries that is kept.
+def one_rank(module: str, pairs: Sequence[Factors]) -> None:
+    """Refuse factors that cannot be added.
 
     Raises:
-        CaloraError: It is not above 0 and at most 1.
+        CaloraError: They differ in rank.
     """
-    if not 0 < density <= 1:
+    ranks = sorted({pair.rank for pair in pairs})
+    if len(ranks) > 1:
         raise CaloraError(
-            f"density {density} is not above 0 and at most 1",
-            "it is the fraction of entries that is kept; 1 keeps all of them",
+            f"a merge of the factors needs one rank, {module} has ranks {ranks}",
+            "train the adapters with one rank, or merge their updates (start or over: product)",
         )
-    return density
 
 
 def names(adapters: Sequence[Adapter]) -> list[str]:

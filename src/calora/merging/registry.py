@@ -1,9 +1,12 @@
 """The merges by name: what a recipe, a table or a command line picks from."""
 
+import functools
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from calora.adapter import Adapter
 from calora.errors import CaloraError
@@ -22,6 +25,7 @@ class MergeMethod:
         title: What a table calls it.
         source: Address of the work that it comes from.
         merge: (adapters, strengths, own keyword parameters) to the merge.
+        parameters: Its own parameters with their types, ranges, defaults and descriptions.
         aliases: Other names for it.
     """
 
@@ -29,13 +33,13 @@ class MergeMethod:
     title: str
     source: str
     merge: Merging
+    parameters: type[BaseModel]
     aliases: tuple[str, ...] = ()
 
     @property
-    def parameters(self) -> dict[str, Any]:
+    def defaults(self) -> dict[str, Any]:
         """Its own parameters with their defaults."""
-        found = inspect.signature(self.merge).parameters.values()
-        return {one.name: one.default for one in found if one.kind is inspect.Parameter.KEYWORD_ONLY}
+        return {name: field.default for name, field in self.parameters.model_fields.items()}
 
     def __call__(
         self, adapters: Sequence[Adapter], strengths: Sequence[float] | None = None, **parameters: Any
@@ -43,14 +47,8 @@ class MergeMethod:
         """Merge the adapters.
 
         Raises:
-            CaloraError: The adapters do not fit each other, or the method has no such parameter.
+            CaloraError: The adapters do not fit each other, the method has no such parameter, or not of this value.
         """
-        unknown = sorted(set(parameters) - set(self.parameters))
-        if unknown:
-            raise CaloraError(
-                f"the {self.name} merge has no parameter {', '.join(unknown)}",
-                f"its own parameters: {', '.join(self.parameters) or 'none'}",
-            )
         return self.merge(adapters, strengths, **parameters)
 
 
@@ -59,7 +57,7 @@ _BY_ANY_NAME: dict[str, MergeMethod] = {}
 
 
 def merge_method(name: str, *, title: str, source: str, aliases: tuple[str, ...] = ()) -> Callable[[Method], Method]:
-    """Register a function as the merge of that name and return it as it is.
+    """Register a function as the merge of that name; the one that is returned checks its own parameters first.
 
     Args:
         name: What a recipe calls it.
@@ -72,15 +70,50 @@ def merge_method(name: str, *, title: str, source: str, aliases: tuple[str, ...]
     """
 
     def register(merge: Method) -> Method:
-        method = MergeMethod(name, title, source, merge, aliases)
         taken = sorted({name, *aliases} & set(_BY_ANY_NAME))
         if taken:
             raise ValueError(f"two merges are called {', '.join(taken)}")
+        parameters = _parameters_of(name, merge)
+
+        @functools.wraps(merge)
+        def checked(adapters: Sequence[Adapter], strengths: Sequence[float] | None = None, **given: Any) -> Any:
+            return merge(adapters, strengths, **_valid(name, parameters, given))
+
+        method = MergeMethod(name, title, source, checked, parameters, aliases)
         _METHODS[name] = method
         _BY_ANY_NAME.update(dict.fromkeys((name, *aliases), method))
-        return merge
+        return cast("Method", checked)
 
     return register
+
+
+def _parameters_of(name: str, merge: Merging) -> type[BaseModel]:
+    """A model of a merge's keyword parameters: what their annotations say."""
+    hints = get_type_hints(merge, include_extras=True)
+    own = [one for one in inspect.signature(merge).parameters.values() if one.kind is inspect.Parameter.KEYWORD_ONLY]
+    fields: dict[str, Any] = {one.name: (hints[one.name], one.default) for one in own}
+    return create_model(name, __config__=ConfigDict(extra="forbid", allow_inf_nan=False), **fields)
+
+
+def _valid(name: str, parameters: type[BaseModel], given: dict[str, Any]) -> dict[str, Any]:
+    """The parameters in their types.
+
+    Raises:
+        CaloraError: One is unknown or out of its range.
+    """
+    unknown = sorted(set(given) - set(parameters.model_fields))
+    if unknown:
+        raise CaloraError(
+            f"the {name} merge has no parameter {', '.join(unknown)}",
+            f"its own parameters: {', '.join(parameters.model_fields) or 'none'}",
+        )
+    try:
+        valid = parameters(**given)
+    except ValidationError as error:
+        key = str(error.errors()[0]["loc"][0])
+        field = parameters.model_fields[key]
+        raise CaloraError(f"the {name} merge: {key} = {given[key]!r}", f"expected {field.description}") from error
+    return {key: getattr(valid, key) for key in parameters.model_fields}
 
 
 def merge_methods() -> dict[str, MergeMethod]:

@@ -1,17 +1,34 @@
 """TIES: trim small entries, elect a sign for each place, take the mean of those that agree with it."""
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 
 from calora.adapter import Adapter
+from calora.errors import CaloraError
 from calora.merging.dense import DenseUpdate
-from calora.merging.inputs import checked, checked_density, modules, weighted
+from calora.merging.entrywise import Density, Over, Party, entrywise, every_party
 from calora.merging.registry import merge_method
+from calora.merging.sparse import least_kept, trim, zero_below
 from calora.storage import Array
 
-Sign = Literal["total", "frequency"]
+Sign = Annotated[
+    Literal["total", "frequency"],
+    Field(description="elected by the sum of the trimmed entries (`total`) or by their number (`frequency`)"),
+]
+Vote = Annotated[
+    Literal["plain", "weighted"], Field(description="whether entries vote as they are, or times their strength")
+]
+Divide = Annotated[
+    Literal["count", "strength", "none"],
+    Field(description="by what the sum of the agreeing entries is divided: their number, their strengths, nothing"),
+]
+Scope = Annotated[
+    Literal["module", "adapter"], Field(description="whether each module is taken by itself, or the whole adapter")
+]
+_ROWS = 256
 
 
 @merge_method("ties", title="TIES", source="https://arxiv.org/abs/2306.01708", aliases=("ties_svd",))
@@ -19,71 +36,101 @@ def ties(
     adapters: Sequence[Adapter],
     strengths: Sequence[float] | None = None,
     *,
-    density: float = 0.2,
+    density: Density = 0.2,
     sign: Sign = "total",
-) -> DenseUpdate:
+    vote: Vote = "plain",
+    divide: Divide = "count",
+    scope: Scope = "module",
+    over: Over = "product",
+) -> DenseUpdate | Adapter:
     """Merge by TIES (Yadav et al., 2023) over the updates dW_i = B_i A_i of each module.
 
     Trim each update to its largest entries, elect a sign for each place, then take the disjoint mean
 
         dW' = sum_{i agrees} lambda_i dW_i / |{i agrees}|,
 
-    where i agrees if its trimmed entry has the elected sign. Election and count come before the strengths. One
-    module is held at a time.
+    where i agrees if its trimmed entry has the elected sign. The defaults are PEFT's: election and count come before
+    the strengths. mergekit elects by lambda_i dW_i (`vote="weighted"`) and divides by the strengths of those that agree
+    (`divide="strength"`). Both tools trim module by module; the work, as FusionBench and KnOTS do, the whole model at
+    once (`scope="adapter"`).
 
     Args:
         adapters: Adapters of any ranks; a module that one of them lacks is a zero update there.
         strengths: lambda_i; 1 each if None. An adapter of strength 0 takes no part, in the election neither.
-        density: The fraction of entries kept of each update, module by module; 0.2 is the work's own.
-        sign: Elected by the sum of the trimmed entries (`total`, the work's own) or by their number (`frequency`).
-            A draw elects plus.
+        density: The fraction of entries kept of each update; 0.2 is the work's own.
+        sign: How a sign is elected; a draw elects plus.
+        vote: What entries vote with.
+        divide: By what the sum is divided.
+        scope: What is trimmed at once.
+        over: The matrices whose entries are meant.
 
     Raises:
-        CaloraError: The adapters differ in shapes, or the density is not above 0 and at most 1.
+        CaloraError: The adapters differ in shapes, or a parameter is out of its range.
     """
-    checked_density(density)
-    weights = checked(adapters, strengths, 1.0)
-    return DenseUpdate(
-        {
-            module: disjoint_mean(
-                [(weight, trim(pair.update(), density)) for weight, pair in weighted(module, adapters, weights)], sign
+    trimmed = trimming(adapters, strengths, density, scope, over)
+
+    def rule(parties: Sequence[Party]) -> Array:
+        return disjoint_mean([(party.strength, trimmed(party)) for party in parties], sign, vote, divide)
+
+    return entrywise(adapters, strengths, rule, over)
+
+
+def trimming(
+    adapters: Sequence[Adapter],
+    strengths: Sequence[float] | None,
+    density: float | tuple[float, ...],
+    scope: Scope,
+    over: Over,
+) -> Callable[[Party], Array]:
+    """What trims a party's matrix: by its own entries, or by those of its whole adapter.
+
+    Raises:
+        CaloraError: Whole adapters are asked for over `factors`.
+    """
+    if scope == "module":
+        return lambda party: trim(party.matrix(), party.own(density))
+    if over == "factors":
+        raise CaloraError("no tool trims the factors of a whole adapter at once", "leave out scope or over")
+    least: dict[int, float] = {}
+
+    def trimmed(party: Party) -> Array:
+        if party.place not in least:
+            least[party.place] = least_kept(
+                lambda: (one.matrix() for one in every_party(adapters, strengths, over, party.place)),
+                party.own(density),
             )
-            for module in modules(adapters)
-        }
-    )
+        return zero_below(party.matrix(), least[party.place])
+
+    return trimmed
 
 
-def trim(update: Array, density: float) -> Array:
-    """Keep the largest entries by magnitude, so many as `density` says (rounded down); the others become 0.
-
-    Args:
-        update: [out, in].
-        density: Above 0 and at most 1.
-    """
-    drop = update.size - int(density * update.size)
-    if drop == update.size:
-        return np.zeros_like(update)
-    least = np.partition(np.abs(update), drop, axis=None)[drop]
-    return np.where(np.abs(update) >= least, update, np.float32(0))
-
-
-def disjoint_mean(updates: Sequence[tuple[float, Array]], sign: Sign) -> Array:
+def disjoint_mean(
+    updates: Sequence[tuple[float, Array]], sign: Sign, vote: Vote = "plain", divide: Divide = "count"
+) -> Array:
     """Elect a sign for each place and take the weighted mean of the entries that have it.
 
     Args:
-        updates: Pairs of a strength and an update [out, in]; those of strength 0 take no part.
+        updates: At least one pair of a strength other than 0 and an update [out, in].
         sign: How to elect it, as in `ties`.
+        vote: As in `ties`.
+        divide: As in `ties`.
 
     Returns:
         [out, in]; 0 where no entry has the elected sign.
     """
-    votes, total, count = (np.zeros_like(updates[0][1]) for _ in range(3))
-    parties = [(weight, update) for weight, update in updates if weight]
-    for _, update in parties:
-        votes += np.sign(update) if sign == "frequency" else update
-    for weight, update in parties:
-        agrees = (update != 0) & ((update > 0) == (votes >= 0))
-        total += np.float32(weight) * np.where(agrees, update, np.float32(0))
-        count += agrees
-    total /= np.maximum(count, 1)
-    return total
+    merged = np.zeros_like(updates[0][1])
+    for start in range(0, len(merged), _ROWS):
+        block = [(np.float32(weight), update[start : start + _ROWS]) for weight, update in updates]
+        votes, total, count = (np.zeros_like(block[0][1]) for _ in range(3))
+        for weight, update in block:
+            counted = update * weight if vote == "weighted" else update
+            votes += np.sign(counted) if sign == "frequency" else counted
+        for weight, update in block:
+            side = update * weight if vote == "weighted" else update
+            agrees = (update != 0) & ((side > 0) == (votes >= 0))
+            total += weight * np.where(agrees, update, np.float32(0))
+            count += agrees * (weight if divide == "strength" else np.float32(1))
+        if divide != "none":
+            total /= np.where(count == 0, np.float32(1), count)
+        merged[start : start + _ROWS] = total
+    return merged

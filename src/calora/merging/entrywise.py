@@ -1,0 +1,164 @@
+"""Merges that decide entry by entry: of the updates, of their cores, or of the factors as PEFT does."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from calora.adapter import Adapter, Factors
+from calora.errors import CaloraError
+from calora.merging.dense import DenseUpdate
+from calora.merging.inputs import checked, modules, names, one_rank
+from calora.merging.spaces import Coordinates, Form, Space, core_space, knots_space, product_space
+from calora.storage import Array
+
+Fraction = Annotated[float, Field(gt=0, le=1)]
+Density = Annotated[
+    Fraction | tuple[Fraction, ...],
+    Field(description="the fraction of entries that is kept, above 0 and at most 1: one number, or one an adapter"),
+]
+Over = Annotated[
+    Literal["product", "factors", "core", "knots"],
+    Field(
+        description="whose entries are meant: `product`, of the updates; `factors`, of A and B each, cheap and rough; "
+        "`core` or `knots`, of the updates in a basis that they share"
+    ),
+]
+_SPACES: dict[str, Space] = {"product": product_space, "core": core_space, "knots": knots_space}
+
+
+@dataclass(frozen=True)
+class Party:
+    """One adapter's matrix where several are merged entry by entry.
+
+    Args:
+        matrix: Makes the matrix [rows, columns], free to be changed in place.
+        strength: By which it counts.
+        place: Of its adapter among all.
+        key: Names adapter, module and matrix, whatever the order; what is drawn at random hangs on it.
+    """
+
+    matrix: Form
+    strength: float
+    place: int
+    key: str
+
+    def generator(self, seed: int) -> np.random.Generator:
+        """A random generator of its own."""
+        digest = hashlib.sha256(f"{seed}/{self.key}".encode()).digest()
+        return np.random.default_rng(int.from_bytes(digest))
+
+    def own(self, values: float | tuple[float, ...]) -> float:
+        """The value of its adapter, where there may be one for all.
+
+        Raises:
+            CaloraError: There are several, and none at its place.
+        """
+        if not isinstance(values, tuple):
+            return values
+        if self.place >= len(values):
+            raise CaloraError(f"{len(values)} values, none for adapter {self.place + 1}", "give one an adapter")
+        return values[self.place]
+
+
+Rule = Callable[[Sequence[Party]], Array]
+
+
+def entrywise(
+    adapters: Sequence[Adapter], strengths: Sequence[float] | None, rule: Rule, over: Over = "product"
+) -> Adapter | DenseUpdate:
+    """Merge by a rule for the matrices of one module.
+
+    Over `factors` the rule meets all A with sign(w_i) sqrt|w_i|, then all B with sqrt|w_i|, as in PEFT's combination
+    types without `_svd`, for adapters of one scale alpha / r; the updates' cross terms come with it, as in
+    `linear_factors`.
+
+    Args:
+        adapters: Adapters of any ranks (of one rank over `factors`); what one of them lacks is a zero update there.
+        strengths: w_i; 1 each if None.
+        rule: What to make of the matrices of those adapters that have the module and a strength that is not 0.
+        over: What the matrices are.
+
+    Returns:
+        A `DenseUpdate` over `product`, else an adapter: of the parents' rank over `factors`, of rank sum r_i over a
+        basis.
+
+    Raises:
+        CaloraError: The adapters differ in shapes, or over `factors` in rank.
+    """
+    weights = checked(adapters, strengths, 1.0)
+    parts: dict[str, Any] = {}
+    for module in modules(adapters):
+        parties = _present(adapters, weights, module)
+        if not parties:
+            first = next(adapter.modules[module] for adapter in adapters if module in adapter.modules)
+            parts[module] = np.zeros(first.shape, np.float32) if over == "product" else first.scaled(0.0)
+        elif over == "factors":
+            parts[module] = _over_factors(module, parties, rule)
+        else:
+            placed, coordinates = _placed(parties, over)
+            parts[module] = coordinates.back(rule(placed))
+    return DenseUpdate(parts) if over == "product" else Adapter(parts)
+
+
+def every_party(
+    adapters: Sequence[Adapter], strengths: Sequence[float] | None, over: Over, place: int
+) -> Iterator[Party]:
+    """One adapter's party in each module, for rules that look at the whole adapter first; not over `factors`."""
+    weights = checked(adapters, strengths, 1.0)
+    for module in modules(adapters):
+        parties = _present(adapters, weights, module)
+        if any(one.place == place for one, _ in parties):
+            yield from (party for party in _placed(parties, over)[0] if party.place == place)
+
+
+def _present(adapters: Sequence[Adapter], weights: Sequence[float], module: str) -> list[tuple[Party, Factors]]:
+    """Parties without a matrix yet, and the factors, of the adapters that take part in a module."""
+    named = names(adapters)
+    keys = [f"{name}/{named[:place].count(name)}" for place, name in enumerate(named)]  # two may share a name
+    return [
+        (Party(adapter.modules[module].update, weight, place, f"{keys[place]}/{module}"), adapter.modules[module])
+        for place, (adapter, weight) in enumerate(zip(adapters, weights, strict=True))
+        if weight and module in adapter.modules
+    ]
+
+
+def _placed(parties: Sequence[tuple[Party, Factors]], over: Over) -> tuple[list[Party], Coordinates]:
+    coordinates = _SPACES[over]([pair for _, pair in parties])
+    placed = [
+        Party(form, party.strength, party.place, party.key)
+        for (party, _), form in zip(parties, coordinates.forms, strict=True)
+    ]
+    return placed, coordinates
+
+
+def _over_factors(module: str, parties: Sequence[tuple[Party, Factors]], rule: Rule) -> Factors:
+    one_rank(module, [pair for _, pair in parties])
+
+    def half(name: str, form: Callable[[Factors], Form], root: Callable[[float], float]) -> Array:
+        return rule(
+            [Party(form(pair), root(party.strength), party.place, f"{party.key}/{name}") for party, pair in parties]
+        )
+
+    return Factors(
+        half("A", lambda pair: pair.a.copy, lambda weight: float(np.copysign(abs(weight) ** 0.5, weight))),
+        half("B", lambda pair: pair.b.copy, lambda weight: float(abs(weight) ** 0.5)),
+    )
+
+
+def summed(prepared: Callable[[Party], Array]) -> Rule:
+    """A rule that adds up what is made of each matrix, times its strength, holding two at a time."""
+
+    def rule(parties: Sequence[Party]) -> Array:
+        merged: Array | None = None
+        for party in parties:
+            part = prepared(party)
+            part *= np.float32(party.strength)
+            merged = part if merged is None else np.add(merged, part, out=merged)
+        assert merged is not None
+        return merged
+
+    return rule

@@ -1,0 +1,94 @@
+"""TSV-M and Iso-C: what the singular vectors of the updates say of each other."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from calora.adapter import Adapter, Factors
+from calora.merging.inputs import checked, modules, weighted
+from calora.merging.linear import weighted_sum
+from calora.merging.registry import merge_method
+from calora.merging.spaces import NOTHING
+from calora.storage import Array
+
+
+@merge_method("tsv_m", title="TSV-M", source="https://arxiv.org/abs/2412.00081")
+def tsv_m(adapters: Sequence[Adapter], strengths: Sequence[float] | None = None) -> Adapter:
+    """Merge the updates' singular vectors after making those of different adapters orthogonal (Gargiulo et al., 2025).
+
+    dW_i = U_i S_i V_i^T. Of the concatenations U = [U_1, ..., U_N], V = [V_1, ..., V_N] the nearest matrices with
+    orthonormal columns are taken (the polar factor P Q^T of the SVD P D Q^T), and the merge is
+
+        dW' = U' diag(lambda_1 S_1, ..., lambda_N S_N) V'^T.
+
+    The work keeps of each task the first 1/N of all singular vectors; an adapter has far fewer, so that all of them are
+    kept unless the ranks add up to more than a side of the matrix. A direction that two adapters share wholly has no
+    second orthogonal one; it is left out of the polar factor. All in orthonormal bases of the factors: exact, of rank
+    sum r_i.
+
+    Args:
+        adapters: Adapters of any ranks; a module that one of them lacks is a zero update there.
+        strengths: lambda_i; 1 each if None. An adapter of strength 0 takes no part.
+
+    Raises:
+        CaloraError: The adapters differ in shapes.
+    """
+    weights = checked(adapters, strengths, 1.0)
+    return Adapter({module: _tsv_m(weighted(module, adapters, weights)) for module in modules(adapters)})
+
+
+def _tsv_m(pairs: Sequence[tuple[float, Factors]]) -> Factors:
+    present = [(weight, pair) for weight, pair in pairs if weight and pair.norm()]
+    if not present:
+        return pairs[0][1].scaled(0.0)
+    room = min(present[0][1].shape) // len(present)
+    left, values, right = [], [], []
+    for weight, pair in present:
+        u, s, vt = pair.svd()
+        kept = max(1, min(len(s), room))
+        left.append(u[:, :kept])
+        values.append(np.float32(weight) * s[:kept])
+        right.append(vt[:kept].T)
+    scales = np.concatenate(values)
+    return Factors(_polar(np.concatenate(right, axis=1)).T, _polar(np.concatenate(left, axis=1)) * scales)
+
+
+def _polar(columns: Array) -> Array:
+    """The nearest matrix with orthonormal columns, [rows, columns]; dependent columns share what there is."""
+    q, r = np.linalg.qr(columns)
+    p, d, qt = np.linalg.svd(r.astype(np.float64))
+    kept = d > NOTHING * d[0]
+    polar: Array = q @ (p[:, kept] @ qt[kept]).astype(np.float32)
+    return polar
+
+
+@merge_method("iso_c", title="Iso-C", source="https://arxiv.org/abs/2502.04959")
+def iso_c(adapters: Sequence[Adapter], strengths: Sequence[float] | None = None) -> Adapter:
+    """Flatten the spectrum of the weighted sum of the updates (Marczak et al., 2025).
+
+        sum lambda_i dW_i = U S V^T,   dW' = mean(S) U V^T.
+
+    The work takes the mean over all min(out, in) singular values of a full matrix. Those of a sum of adapters are 0
+    beyond rank sum r_i, where the singular vectors mean nothing; the mean is over the others here. The nuclear norm
+    is kept, so that `strengths` set the size. The merge of one adapter is not that adapter.
+
+    Args:
+        adapters: Adapters of any ranks; a module that one of them lacks is a zero update there.
+        strengths: lambda_i; 1 each if None.
+
+    Raises:
+        CaloraError: The adapters differ in shapes.
+    """
+    weights = checked(adapters, strengths, 1.0)
+    return Adapter(
+        {module: _isotropic(weighted_sum(weighted(module, adapters, weights))) for module in modules(adapters)}
+    )
+
+
+def _isotropic(pair: Factors) -> Factors:
+    u, s, vt = pair.svd()
+    kept = s > NOTHING * s[0]
+    if not s[0]:
+        return pair.scaled(0.0)
+    level = np.sqrt(s[kept].mean())
+    return Factors(level * vt[kept], level * u[:, kept])

@@ -1,0 +1,130 @@
+"""KnOTS, core space, TSV-M, Iso-C and SVD, in low-rank form, against the same on whole matrices."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from calora.adapter import Adapter, Factors
+from calora.merging import core_space, iso_c, knots, linear_product, merge, svd, ties, tsv_m
+from calora.merging.spaces import core_space as core_coordinates
+from calora.merging.spaces import knots_space
+from tests.conftest import random_adapter
+from tests.merging.helpers import UP, Q, assert_same, dense, several
+
+WIDE = {Q: (40, 30), UP: (24, 48)}
+seeds = st.integers(0, 200)
+ranks = st.sampled_from([(1, 1), (3, 3), (2, 5)])
+
+
+def two(seed: int, ranks: tuple[int, int]) -> list[Adapter]:
+    return [random_adapter(WIDE, 2 * seed + place, rank, f"task{place}") for place, rank in enumerate(ranks)]
+
+
+def whole(adapter: Adapter, module: str) -> Any:
+    pair = adapter.modules[module]
+    return pair.b.astype(np.float64) @ pair.a.astype(np.float64)
+
+
+@given(seed=seeds, ranks=ranks)
+def test_coordinates_lead_back_to_the_update(seed: int, ranks: tuple[int, int]) -> None:
+    pairs = [adapter.modules[Q] for adapter in two(seed, ranks)]
+    for space in (knots_space, core_coordinates):
+        coordinates = space(pairs)
+        for pair, form in zip(pairs, coordinates.forms, strict=True):
+            back = coordinates.back(form())
+            assert isinstance(back, Factors)
+            assert back.rank <= sum(ranks)
+            np.testing.assert_allclose(back.update(), pair.update(), atol=1e-5)
+
+
+@given(seed=seeds, ranks=ranks, density=st.sampled_from([0.3, 1.0]), weights=st.sampled_from([(1, 1), (0.5, -1.5)]))
+def test_knots_is_what_it_is_on_whole_matrices(seed: int, ranks: Any, density: float, weights: Any) -> None:
+    adapters = two(seed, ranks)
+    merged = knots(adapters, weights, density=density, scope="module")
+    for module in WIDE:
+        updates = [whole(adapter, module) for adapter in adapters]
+        u, s, vt = np.linalg.svd(np.concatenate(updates, axis=1), full_matrices=False)
+        u, sv = u[:, : sum(ranks)], (s[:, None] * vt)[: sum(ranks)]
+        aligned = np.split(sv, 2, axis=1)
+        kept = []
+        for part in aligned:
+            least = np.sort(np.abs(part), axis=None)[part.size - int(density * part.size)] if density < 1 else 0
+            kept.append(np.where(np.abs(part) >= least * (1 - 1e-6), part, 0))
+        elected = np.where(sum(kept) >= 0, 1, -1)
+        agree = [np.sign(part) == elected for part in kept]
+        total = sum(w * part * yes for w, part, yes in zip(weights, kept, agree, strict=True))
+        expected = u @ (total / np.maximum(1, sum(yes.astype(int) for yes in agree)))
+        assert np.linalg.norm(dense(merged)[module] - expected) < 2e-2 * np.linalg.norm(expected)
+
+
+@given(seed=seeds, ranks=ranks, weights=st.sampled_from([(1, 1), (0.5, -1.5)]))
+def test_tsv_m_is_what_it_is_on_whole_matrices(seed: int, ranks: tuple[int, int], weights: tuple[float, float]) -> None:
+    adapters = two(seed, ranks)
+    merged = tsv_m(adapters, weights)
+    for module in WIDE:
+        parts = [np.linalg.svd(whole(adapter, module), full_matrices=False) for adapter in adapters]
+        cut = [(u[:, :rank], s[:rank], vt[:rank]) for (u, s, vt), rank in zip(parts, ranks, strict=True)]
+        sides = []
+        for side in (np.concatenate([u for u, _, _ in cut], axis=1), np.concatenate([vt.T for *_, vt in cut], axis=1)):
+            p, _, qt = np.linalg.svd(side, full_matrices=False)
+            sides.append(p @ qt)
+        values = np.concatenate([w * s for w, (_, s, _) in zip(weights, cut, strict=True)])
+        np.testing.assert_allclose(dense(merged)[module], (sides[0] * values) @ sides[1].T, atol=1e-4)
+
+
+@given(seed=seeds, ranks=ranks)
+def test_iso_c_keeps_directions_and_nuclear_norm_and_flattens_the_rest(seed: int, ranks: tuple[int, int]) -> None:
+    adapters = two(seed, ranks)
+    merged, plain = iso_c(adapters), linear_product(adapters)
+    for module in WIDE:
+        u, s, vt = np.linalg.svd(whole(plain, module))
+        count = sum(ranks)
+        expected = s[:count].mean() * u[:, :count] @ vt[:count]
+        np.testing.assert_allclose(dense(merged)[module], expected, atol=1e-4)
+
+
+@given(seed=seeds, rank=st.integers(1, 8))
+def test_svd_is_the_whole_matrix_cut(seed: int, rank: int) -> None:
+    adapters = two(seed, (3, 3))
+    merged = svd(adapters, (1.0, -0.5), rank=rank)
+    assert merged.rank == min(rank, 6)
+    for module in WIDE:
+        u, s, vt = np.linalg.svd(whole(adapters[0], module) - 0.5 * whole(adapters[1], module))
+        expected = (u[:, :rank] * s[:rank]) @ vt[:rank]
+        np.testing.assert_allclose(dense(merged)[module], expected, atol=1e-5)
+
+
+def test_equal_adapters_share_their_directions() -> None:
+    """Nothing is made up where the concatenated singular vectors have no second orthogonal direction."""
+    adapter = random_adapter(WIDE, 0)
+    merged = tsv_m([adapter, adapter])
+    for module in WIDE:
+        u, s, vt = np.linalg.svd(whole(adapter, module), full_matrices=False)
+        np.testing.assert_allclose(dense(merged)[module], (u[:, :3] * s[:3]) @ vt[:3], atol=1e-4)
+
+
+@pytest.mark.parametrize("merged", [knots, core_space])
+def test_by_dare_nothing_is_lost_where_all_is_kept(merged: Any) -> None:
+    adapters = several(0, 2)
+    assert_same(merged(adapters, (0.5, 1.5), rule="dare", density=1.0), linear_product(adapters, (0.5, 1.5)), 1e-4)
+    dropped = merged(adapters, rule="dare", density=0.5, seed=1)
+    assert_same(merged(adapters[::-1], rule="dare", density=0.5, seed=1), dropped, 1e-4)
+
+
+def test_a_basis_is_another_place_to_compare() -> None:
+    adapters = [random_adapter(WIDE, seed) for seed in (0, 1)]
+    found = {name: dense(merge(adapters, name, density=0.2))[Q] for name in ("ties", "knots", "core")}
+    assert all(np.abs(found["ties"] - found[name]).max() > 0.01 for name in ("knots", "core"))
+    assert_same(ties(adapters, density=0.2, over="core"), core_space(adapters, density=0.2), 1e-6)
+
+
+def test_three_adapters_of_three_ranks_and_a_missing_module_merge() -> None:
+    adapters = [random_adapter(WIDE, 0, 1), random_adapter(WIDE, 1, 4), random_adapter({Q: WIDE[Q]}, 2, 2)]
+    for name in ("product", "svd", "ties", "knots", "core", "tsv_m", "iso_c", "karcher", "dare", "breadcrumbs"):
+        merged = merge(adapters, name, (1.0, -0.5, 0.25), rank=4)
+        assert set(merged.modules) == set(WIDE)
+        assert isinstance(merged, Adapter)
+        assert merged.rank <= 4
