@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import ml_dtypes
 import numpy as np
+import yaml
 from filelock import FileLock
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
@@ -174,6 +175,29 @@ def read_card(path: Path, model: type[Card]) -> Card:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
         raise CaloraError(f"{path}: {where}: {first['msg']}", f"expected a {model.__name__} in JSON") from error
+
+
+def read_recipe_file(path: Path, model: type[Card]) -> Card:
+    """Read a YAML file that a person wrote into a pydantic model.
+
+    Raises:
+        CaloraError: The file is missing, is not YAML, or has unknown, missing or wrong keys.
+    """
+    examples = "see the examples in recipes/"
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise CaloraError(
+            f"recipe {path} cannot be read: {error}", "give a YAML file, such as one of recipes/"
+        ) from error
+    except yaml.YAMLError as error:
+        raise CaloraError(f"recipe {path} is not YAML: {error}", examples) from error
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise CaloraError(f"recipe {path}: {where}: {first['msg']}", examples) from error
 
 
 def read_tensors(path: Path) -> dict[str, Array]:

@@ -117,7 +117,7 @@ def test_an_adapter_of_another_backbone_is_refused(
 
 
 def test_merge_and_run_answer_a_text(calora: Run, pair: tuple[Path, Path], tmp_path: Path) -> None:
-    code, _, _ = calora("merge", *pair, "--out", "merged", "--start", "product", "--composition", "summary+es")
+    code, _, _ = calora("merge", *pair, "--out", "merged", "--method", "product", "--composition", "summary+es")
     assert code == 0
     text = tmp_path / "text.txt"
     text.write_text("Ann: hello\nBob: hello")

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from calora.errors import CaloraError
 from calora.metrics.language import check_language
+from calora.storage import read_recipe_file
 from calora.tasks import TASKS, Composition, Metric, Role, Task
 from calora.training.settings import TrainingSettings
 
@@ -176,20 +176,7 @@ def read_recipe(path: str | Path) -> Recipe:
         CaloraError: The file is missing, is not YAML, or has unknown, missing or wrong keys.
     """
     path = Path(path)
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise CaloraError(
-            f"recipe {path} cannot be read: {error}", "give a YAML file, such as one of recipes/"
-        ) from error
-    except yaml.YAMLError as error:
-        raise CaloraError(f"recipe {path} is not YAML: {error}", "see the examples in recipes/") from error
-    try:
-        recipe = Recipe.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        raise CaloraError(f"recipe {path}: {where}: {first['msg']}", "see the examples in recipes/") from error
+    recipe = read_recipe_file(path, Recipe)
     for row in recipe.approaches:
         if (row.label or "").startswith("own-"):  # by which a report knows the run of a demo
             raise CaloraError(f"recipe {path}: the label {row.label} is the demo's", "let it begin with another word")

@@ -1,53 +1,147 @@
 """calora merge: several adapters to one, without training."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from calora.cli import options
 
+if TYPE_CHECKING:
+    from calora.merging.recipe import MergeRecipe
+
 
 def command(
-    adapters: Annotated[list[Path], typer.Argument(help="Folders in PEFT's format.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the merged adapter.")],
-    start: options.StartOption = "factors",
+    adapters: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Folders in PEFT's format; or a recipe (.yaml) and the folder of the merged adapter."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the merged adapter.")] = None,
+    method: Annotated[str, typer.Option("--method", "-m", help="One of --list, or the preset's.")] = "factors",
+    preset: Annotated[str | None, typer.Option(help="Read names and defaults as peft or mergekit does.")] = None,
     strengths: options.StrengthsOption = None,
+    parameter: Annotated[
+        list[str] | None, typer.Option("--parameter", "-p", help="One of the method's own, such as density=0.5.")
+    ] = None,
+    rank: Annotated[
+        int | None, typer.Option(help="Cut the result to a rank; one of full rank to the parents' if left out.")
+    ] = None,
+    energy: Annotated[
+        float | None, typer.Option(help="Cut it to the ranks that keep this share of each squared norm.")
+    ] = None,
     composition: Annotated[
         str | None, typer.Option(help="What it will be asked for; gives its prompt, so that `calora run` can use it.")
     ] = None,
     backbone: Annotated[str | None, typer.Option(help="Only to write the prompt of --composition.")] = None,
+    listed: Annotated[bool, typer.Option("--list", help="Show the methods and their parameters.")] = False,
     force: Annotated[bool, typer.Option(help="Replace OUT.")] = False,
 ) -> None:
-    """Merge adapters linearly, over their low-rank factors; a backbone is opened only for --composition's prompt."""
-    from calora.adapter import AdapterCard, write_adapter
+    """Merge adapters over their low-rank factors; a backbone is opened only for --composition's prompt.
+
+    With a recipe: calora merge recipe.yaml OUT
+    """
+    if listed:
+        from calora.merging.listing import print_methods
+
+        print_methods()
+        return
     from calora.errors import CaloraError
-    from calora.merging import Merge
+
+    places = list(adapters or ())
+    if places and places[0].suffix in (".yaml", ".yml"):
+        if len(places) > 2 or (len(places) == 2 and out is not None):
+            raise CaloraError("a recipe names its adapters itself", "calora merge recipe.yaml OUT")
+        out = places[1] if len(places) == 2 else out
+        recipe = _read(places[0])
+    else:
+        recipe = _made(places, method, preset, strengths, parameter or [], rank, energy)
+    if out is None:
+        raise CaloraError("where to?", "name a folder for the merged adapter: --out merged")
+    _merge(recipe, out, composition, backbone, force)
+
+
+def _read(path: Path) -> "MergeRecipe":
+    from calora.merging.recipe import read_merge_recipe
+
+    return read_merge_recipe(path)
+
+
+def _made(
+    adapters: list[Path],
+    method: str,
+    preset: str | None,
+    strengths: str | None,
+    parameters: list[str],
+    rank: int | None,
+    energy: float | None,
+) -> "MergeRecipe":
+    """The recipe that the options say."""
+    from pydantic import ValidationError
+
+    from calora.errors import CaloraError
+    from calora.merging.conventions import find_convention
+    from calora.merging.recipe import MergeRecipe, ModelEntry
+
+    if not adapters:
+        raise CaloraError(
+            "nothing to merge", "give folders of adapters or a recipe; `calora merge --list` shows the methods"
+        )
+    given = options.parse_strengths(strengths)
+    if given is not None and len(given) != len(adapters):
+        raise CaloraError(f"{len(given)} strengths for {len(adapters)} adapters", "give one strength an adapter")
+    entries = tuple(
+        ModelEntry(model=str(folder), parameters={} if given is None else {"weight": given[place]})
+        for place, folder in enumerate(adapters)
+    )
+    name = find_convention(method, preset).method if preset is None else method
+    try:
+        return MergeRecipe(
+            merge_method=name,
+            models=entries,
+            preset=preset,  # type: ignore[arg-type]
+            parameters=dict(map(_parsed, parameters)),
+            rank=rank,
+            energy=energy,
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise CaloraError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", "see calora merge --help") from error
+
+
+def _parsed(text: str) -> tuple[str, Any]:
+    import yaml
+
+    from calora.errors import CaloraError
+
+    key, sign, value = text.partition("=")
+    if not sign:
+        raise CaloraError(f"parameter {text!r}", "write it as density=0.5")
+    found = yaml.safe_load(value)
+    return key, tuple(found) if isinstance(found, list) else found
+
+
+def _merge(recipe: "MergeRecipe", out: Path, composition: str | None, backbone: str | None, force: bool) -> None:
+    from calora.adapter import Adapter
+    from calora.errors import CaloraError
+    from calora.merging.recipe import full_rank, merge_by_recipe
+    from calora.merging.shipping import lost, parent_names, read_models, write_merged
     from calora.tasks import Composition
 
-    if start not in ("factors", "product"):
-        raise CaloraError(f"unknown start {start!r}", "starts: factors, product")
     parsed = Composition.parse(composition) if composition else None
     options.refuse_existing(out, force)
-    parents, shas = options.read_parents(adapters)
-    merge = Merge(start=start, strengths=options.parse_strengths(strengths))  # type: ignore[arg-type]
-    merged = merge(parents)
-    first = parents[0].card
-    if first is not None:
-        prompt = None
-        if parsed is not None:
-            from calora.backbone import Backbone
+    parents, recipe = read_models(recipe)
+    names = parent_names(recipe, parents)
+    if full_rank(recipe, parents):
+        recipe = recipe.model_copy(update={"rank": max(parent.rank for parent in parents)})
+    merged, errors = merge_by_recipe(recipe, parents)
+    assert isinstance(merged, Adapter)
+    prompt = None
+    if parsed is not None:
+        from calora.backbone import Backbone
 
-            prompt = Backbone.load(backbone or first.backbone).prompt(parsed)
-        merged = merged.with_card(
-            AdapterCard(
-                name=composition or "+".join(shas),
-                backbone=first.backbone,
-                backbone_sha256=first.backbone_sha256,
-                prompt=prompt,
-                parents=shas,
-                training={"merge": merge.model_dump(mode="json")},
-            )
-        )
-    write_adapter(merged, out)
-    options.say(f"wrote {out}: {merge}, rank {merged.rank}")
+        origin = backbone or (parents[0].card.backbone if parents[0].card else None)
+        if origin is None:
+            raise CaloraError("the adapters do not say what backbone they are for", "name it: --backbone")
+        prompt = Backbone.load(origin).prompt(parsed)
+    write_merged(merged, out, recipe, parents, errors, name=composition or "+".join(names), prompt=prompt)
+    options.say(f"wrote {out}: {recipe.merge_method}, rank {merged.rank}{f'; {lost(errors)}' if errors else ''}")

@@ -1,0 +1,236 @@
+"""A merge as a file, in mergekit's vocabulary: models, parameters over layers and modules, a method."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from calora.adapter import Adapter, Factors
+from calora.errors import CaloraError
+from calora.merging.apply import merge_measured
+from calora.merging.conventions import Preset, find_convention
+from calora.merging.dense import DenseUpdate
+from calora.merging.inputs import modules
+from calora.merging.registry import find_merge_method
+from calora.storage import read_recipe_file
+
+Scalar = bool | int | float | str
+_LAYER = re.compile(r"\.(\d+)\.")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Filtered(_Strict):
+    """A value for the modules whose name contains `filter`; for all that are left without it, or with `*`."""
+
+    value: Scalar | tuple[float, ...]
+    filter: str | None = None
+
+
+Setting = Scalar | tuple[Filtered, ...] | tuple[float, ...]
+
+
+class ModelEntry(_Strict):
+    """An adapter, and what is set for it alone.
+
+    Args:
+        model: Its folder, or a hub id; mergekit's `base+adapter` names the same adapter.
+        parameters: `weight`, `density`: a number, numbers along the layers, or numbers by filters.
+        sha256: Of its tensors; refused if it has changed.
+    """
+
+    model: str
+    parameters: dict[str, Setting] = {}
+    sha256: str | None = None
+
+
+class MergeRecipe(_Strict):
+    """How adapters become one.
+
+    Args:
+        merge_method: A name of `calora merge --list`, or the preset's.
+        models: The adapters.
+        preset: Whose names and defaults are meant; calora's if None.
+        base_model: For the card: what the result is for.
+        parameters: For all adapters; those of an adapter come first. `lambda` scales the result.
+        dtype: Of the tensors that are written.
+        rank: What the result is cut to.
+        energy: Instead, the least share of each update's squared norm that is left.
+    """
+
+    merge_method: str
+    models: tuple[ModelEntry, ...] = Field(min_length=1)
+    preset: Preset | None = None
+    base_model: str | None = None
+    parameters: dict[str, Setting] = {}
+    dtype: Literal["float32", "float16", "bfloat16"] = "bfloat16"
+    rank: int | None = Field(default=None, ge=1)
+    energy: float | None = Field(default=None, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _is_clear(self) -> "MergeRecipe":
+        if self.preset is None and self.merge_method == "linear":
+            raise ValueError(
+                "`linear` is the mean of the factors in the paper, a sum of roots in PEFT, a mean of the updates in "
+                "mergekit: say `factors`, or `preset: peft`, or `preset: mergekit`"
+            )
+        if self.rank is not None and self.energy is not None:
+            raise ValueError("give `rank` or `energy`, not both")
+        for key in self.parameters:
+            if any(key in entry.parameters for entry in self.models) and key not in _OF_EACH:
+                raise ValueError(f"`{key}` is one number for all adapters")
+        return self
+
+
+_OF_EACH = ("weight", "density")
+
+
+def read_merge_recipe(path: str | Path) -> MergeRecipe:
+    """Read a recipe in YAML.
+
+    Raises:
+        CaloraError: The file is missing, is not YAML, or has unknown, missing or wrong keys.
+    """
+    recipe = read_recipe_file(Path(path), MergeRecipe)
+    find_convention(recipe.merge_method, recipe.preset)
+    for place, entry in enumerate(recipe.models):
+        unknown = sorted(set(entry.parameters) - set(_OF_EACH))
+        if unknown:
+            raise CaloraError(
+                f"recipe {path}: models.{place}.parameters: {', '.join(unknown)}",
+                f"one adapter's own are {', '.join(_OF_EACH)}; the others stand in `parameters`, for all",
+            )
+    return recipe
+
+
+def merge_by_recipe(recipe: MergeRecipe, adapters: Sequence[Adapter]) -> tuple[Adapter | DenseUpdate, dict[str, float]]:
+    """Merge as a recipe says.
+
+    Modules with the same settings are merged together, so that a rule over whole adapters needs settings that are the
+    same everywhere.
+
+    Args:
+        recipe: The recipe.
+        adapters: Those of its models, in order.
+
+    Returns:
+        The merge, and the relative error of each module that was cut.
+
+    Raises:
+        CaloraError: The adapters do not fit each other, or a setting is no parameter of the method.
+    """
+    names = modules(adapters)
+    settings = {module: _settings(recipe, module, _depth(module, names)) for module in names}
+    groups: dict[str, list[str]] = {}
+    for module in names:
+        groups.setdefault(repr(settings[module]), []).append(module)
+    parts: dict[str, Any] = {}
+    errors: dict[str, float] = {}
+    for members in groups.values():
+        strengths, parameters, scale = settings[members[0]]
+        merged, lost = merge_measured(
+            adapters if len(groups) == 1 else _only(adapters, members, recipe, parameters),
+            recipe.merge_method,
+            strengths,
+            preset=recipe.preset,
+            rank=recipe.rank,
+            energy=recipe.energy,
+            **parameters,
+        )
+        for module, part in merged.modules.items():
+            parts[module] = part.scaled(scale) if isinstance(part, Factors) else scale * part
+        errors.update(lost)
+    parts = {module: parts[module] for module in names}
+    whole = all(isinstance(part, Factors) for part in parts.values())
+    return (Adapter(parts) if whole else DenseUpdate(parts)), errors
+
+
+def full_rank(recipe: MergeRecipe, adapters: Sequence[Adapter]) -> bool:
+    """Whether the result will have full rank and is not cut: one module tells."""
+    module = modules(adapters)[0]
+    parts = [{module: adapter.modules[module]} if module in adapter.modules else {} for adapter in adapters]
+    some = next(part[module] for part in parts if part)
+    alone = [
+        Adapter(part or {module: some.scaled(0.0)}, adapter.card) for part, adapter in zip(parts, adapters, strict=True)
+    ]
+    return isinstance(merge_by_recipe(recipe, alone)[0], DenseUpdate)
+
+
+def _settings(recipe: MergeRecipe, module: str, depth: float) -> tuple[list[float] | None, dict[str, Any], float]:
+    """Strengths, the method's parameters and the result's scale for one module."""
+
+    def of(entry: ModelEntry, key: str) -> Any:
+        found = _value(entry.parameters.get(key), module, depth)
+        return found if found is not None else _value(recipe.parameters.get(key), module, depth)
+
+    weights = [of(entry, "weight") for entry in recipe.models]
+    if any(weight is None for weight in weights) and any(weight is not None for weight in weights):
+        raise CaloraError(
+            f"{module}: {recipe.models[weights.index(None)].model} has no weight, other adapters have",
+            "give each one, or one for all in `parameters`",
+        )
+    parameters = {key: _value(setting, module, depth) for key, setting in recipe.parameters.items()}
+    parameters = {key: value for key, value in parameters.items() if value is not None and key != "weight"}
+    if any("density" in entry.parameters for entry in recipe.models):
+        densities = [of(entry, "density") for entry in recipe.models]
+        default = _chosen(recipe, {}).get("density")
+        parameters["density"] = tuple(default if density is None else density for density in densities)
+    scale = float(parameters.pop("lambda", 1.0))
+    return (None if weights[0] is None else [float(weight) for weight in weights]), parameters, scale
+
+
+def _chosen(recipe: MergeRecipe, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Every parameter of the method: as given, else as its preset has it, else its default."""
+    convention = find_convention(recipe.merge_method, recipe.preset)
+    return {**find_merge_method(convention.method).defaults, **convention.parameters, **parameters}
+
+
+def _value(setting: Any, module: str, depth: float) -> Any:
+    """A setting's value for one module: along the layers it is interpolated, as mergekit does.
+
+    Args:
+        setting: As a recipe has it.
+        module: The module's name.
+        depth: 0 at the first layer, 1 at the last.
+    """
+    if not isinstance(setting, tuple):
+        return setting
+    if setting and isinstance(setting[0], Filtered):
+        for one in setting:
+            if one.filter in (None, "*") or one.filter in module:
+                return _value(one.value, module, depth)
+        return None
+    place = depth * (len(setting) - 1)
+    low = min(int(place), len(setting) - 1)
+    high = min(low + 1, len(setting) - 1)
+    return (1 - (place - low)) * setting[low] + (place - low) * setting[high]
+
+
+def _depth(module: str, names: Sequence[str]) -> float:
+    """Where a module's layer lies between the first (0) and the last (1)."""
+    last = max((int(match[1]) for name in names if (match := _LAYER.search(name))), default=0)
+    match = _LAYER.search(module)
+    return int(match[1]) / last if match and last else 0.0
+
+
+def _only(
+    adapters: Sequence[Adapter], members: Sequence[str], recipe: MergeRecipe, parameters: Mapping[str, Any]
+) -> list[Adapter]:
+    """The adapters without their other modules.
+
+    Raises:
+        CaloraError: The rule looks at whole adapters.
+    """
+    if _chosen(recipe, parameters).get("scope") == "adapter":
+        raise CaloraError(
+            f"{recipe.merge_method} looks at whole adapters, and its settings differ between modules",
+            "set `scope: module`, or the same everywhere",
+        )
+    kept = [{name: adapter.modules[name] for name in members if name in adapter.modules} for adapter in adapters]
+    some = next(parts for parts in kept if parts)
+    nothing = {name: pair.scaled(0.0) for name, pair in list(some.items())[:1]}
+    return [Adapter(parts or nothing, adapter.card) for parts, adapter in zip(kept, adapters, strict=True)]

@@ -1,0 +1,153 @@
+"""What stands beside a merged adapter: the recipe that makes it again, and a model card."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import yaml
+
+from calora import __version__
+from calora.adapter import Adapter, AdapterCard, adapter_sha256, read_adapter, write_adapter
+from calora.errors import CaloraError
+from calora.merging.conventions import find_convention
+from calora.merging.recipe import MergeRecipe
+from calora.merging.registry import find_merge_method
+from calora.storage import write_text
+from calora.tasks import Prompt
+
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(@.+)?")
+
+
+def adapter_folder(reference: str) -> Path:
+    """The folder of an adapter: a local one, a hub id, or the second half of mergekit's `base+adapter`.
+
+    What is neither there nor of a hub id's form, `owner/name`, comes back as a folder: reading it tells what is wrong.
+
+    Raises:
+        CaloraError: There is no such folder, and the hub does not give it.
+    """
+    second = reference.rpartition("+")[2]
+    if Path(reference).exists() or not (Path(second).exists() or _HUB_ID.fullmatch(second)):
+        return Path(reference)
+    if Path(second).exists():
+        return Path(second)
+    name, _, revision = second.partition("@")
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    except ModuleNotFoundError as error:
+        raise CaloraError(f"adapter {reference!r} is no folder", "expected one with adapter_config.json") from error
+    try:
+        files = ["adapter_config.json", "adapter_model.safetensors", "calora.json"]
+        return Path(snapshot_download(name, revision=revision or None, allow_patterns=files))
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise CaloraError(
+            f"adapter {reference!r} is no folder, and the hub does not give it: {str(error).splitlines()[0]}",
+            "expected a folder with adapter_config.json",
+        ) from error
+
+
+def read_models(recipe: MergeRecipe) -> tuple[list[Adapter], MergeRecipe]:
+    """The adapters of a recipe, and the recipe with their folders' SHA-256.
+
+    Raises:
+        CaloraError: One cannot be read, or is not the one the recipe was written for.
+    """
+    adapters, entries = [], []
+    for entry in recipe.models:
+        folder = adapter_folder(entry.model)
+        adapters.append(read_adapter(folder))
+        found = adapter_sha256(folder)
+        if entry.sha256 not in (None, found):
+            raise CaloraError(
+                f"{entry.model} is not the adapter of this recipe: its tensors have another SHA-256",
+                "take that one, or leave out `sha256`",
+            )
+        entries.append(entry.model_copy(update={"sha256": found}))
+    return adapters, recipe.model_copy(update={"models": tuple(entries)})
+
+
+def write_merged(
+    merged: Adapter,
+    out: str | Path,
+    recipe: MergeRecipe,
+    parents: Sequence[Adapter],
+    errors: Mapping[str, float],
+    *,
+    name: str,
+    prompt: Prompt | None = None,
+) -> None:
+    """Write a merged adapter with its card, `merge.yaml`, which makes it again, and a model card for people.
+
+    Args:
+        merged: The adapter.
+        out: Its folder, replaced whole.
+        recipe: As it was read, with the parents' SHA-256.
+        parents: The adapters it is made of.
+        errors: The relative error of each module that was cut.
+        name: On its card.
+        prompt: What it is asked with; None for one that is only a part of something.
+
+    Raises:
+        CaloraError: The place cannot be written.
+    """
+    first = next((parent.card for parent in parents if parent.card), None)
+    values = recipe.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+    shas = dict(zip(parent_names(recipe, parents), (str(entry.sha256) for entry in recipe.models), strict=True))
+    if first is not None:
+        card = AdapterCard(
+            name=name,
+            backbone=first.backbone,
+            backbone_sha256=first.backbone_sha256,
+            prompt=prompt,
+            parents=shas,
+            training={"merge": values},
+        )
+        merged = merged.with_card(card)
+    write_adapter(merged, out, recipe.dtype)
+    write_text(Path(out) / "merge.yaml", f"# calora merge merge.yaml OUT\n{yaml.safe_dump(values, sort_keys=False)}")
+    write_text(Path(out) / "README.md", _readme(merged, recipe, shas, errors, name))
+
+
+def parent_names(recipe: MergeRecipe, parents: Sequence[Adapter]) -> list[str]:
+    """What the parents are called: by their cards, else by their folders.
+
+    Raises:
+        CaloraError: Two have one name.
+    """
+    names: list[str] = []
+    for entry, parent in zip(recipe.models, parents, strict=True):
+        name = parent.card.name if parent.card else Path(entry.model).name
+        names.append(Path(entry.model).name if name in names else name)  # two adapters of one task
+    if len(set(names)) < len(names):
+        raise CaloraError(f"two adapters are called {names[-1]}", "give each adapter once")
+    return names
+
+
+def _readme(
+    merged: Adapter, recipe: MergeRecipe, shas: Mapping[str, str], errors: Mapping[str, float], name: str
+) -> str:
+    method = find_merge_method(find_convention(recipe.merge_method, recipe.preset).method)
+    base = recipe.base_model or (merged.card.backbone if merged.card else None)
+    head = {"library_name": "peft", "tags": ["lora", "merge", "calora"]} | ({"base_model": base} if base else {})
+    preset = f", as {recipe.preset} has it" if recipe.preset else ""
+    lines = [
+        f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n",
+        f"# {name}\n",
+        f"A LoRA adapter of rank {merged.rank} ({merged.parameters:,} values in {recipe.dtype})"
+        f"{f' for {base}' if base else ''}, merged without training by calora {__version__}: "
+        f"[{method.title}]({method.source}){preset}.",
+        "`merge.yaml` beside this file makes it again.\n",
+        "| adapter | SHA-256 of its tensors |\n| --- | --- |",
+        *(f"| {parent} | `{sha}` |" for parent, sha in shas.items()),
+    ]
+    if errors:
+        lines.append(f"\nIt was cut to this rank; {lost(errors)}.")
+    return "\n".join(lines) + "\n"
+
+
+def lost(errors: Mapping[str, float]) -> str:
+    """What cutting lost, in words."""
+    worst = max(errors, key=lambda module: errors[module])
+    mean, most = 100 * sum(errors.values()) / len(errors), 100 * errors[worst]
+    return f"relative error of a module's update {mean:.1f} % in the mean, {most:.1f} % at most ({worst})"

@@ -1,0 +1,89 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from calora.adapter import read_adapter, write_adapter
+from calora.backbone import Backbone
+from calora.merging import merge, merge_methods
+from tests.cli.conftest import Run
+from tests.conftest import adapter_logits, assert_near, peft_logits, random_adapter
+from tests.merging.helpers import assert_same
+
+
+@pytest.fixture
+def folders(llama: Backbone, tmp_path: Path) -> tuple[Path, Path]:
+    for seed, name in ((1, "summary"), (2, "es")):
+        write_adapter(random_adapter(llama, seed, name=name), tmp_path / name, "float32")
+    return tmp_path / "summary", tmp_path / "es"
+
+
+def test_the_list_names_every_method_and_parameter(calora: Run) -> None:
+    code, out, _ = calora("merge", "--list")
+    assert code == 0
+    for name, method in merge_methods().items():
+        assert name in out
+        assert all(key in out for key in method.defaults)
+
+
+def test_any_method_writes_an_adapter_that_peft_loads(calora: Run, llama: Backbone, folders: tuple[Path, Path]) -> None:
+    given = ("--method", "ties", "-p", "density=0.5", "--strengths", "1,0.5", "--rank", "4")
+    code, _, err = calora("merge", *folders, *given, "--out", "merged")
+    assert code == 0
+    assert "rank 4; relative error of a module's update" in err
+    expected = merge([read_adapter(folder) for folder in folders], "ties", (1, 0.5), density=0.5, rank=4)
+    written = read_adapter("merged")
+    assert_same(written, expected, 0.02)  # in bfloat16
+    assert_near(peft_logits(llama, Path("merged")), adapter_logits(llama, written))
+    values = yaml.safe_load(Path("merged/merge.yaml").read_text())
+    assert (values["merge_method"], values["rank"]) == ("ties", 4)
+
+
+def test_an_update_of_full_rank_is_cut_to_the_parents(calora: Run, folders: tuple[Path, Path]) -> None:
+    code, _, err = calora("merge", *folders, "-m", "dare", "--out", "merged")
+    assert code == 0
+    assert "dare, rank 3; relative error" in err
+    assert read_adapter("merged").rank == 3
+
+
+def test_what_was_written_is_made_again_from_its_recipe(calora: Run, folders: tuple[Path, Path]) -> None:
+    assert calora("merge", *folders, "-m", "knots", "-p", "density=0.6", "--out", "merged")[0] == 0
+    assert calora("merge", "merged/merge.yaml", "again")[0] == 0
+    first, second = (Path(name, "adapter_model.safetensors").read_bytes() for name in ("merged", "again"))
+    assert first == second
+    assert np.isfinite(read_adapter("again").norm())
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ((), "nothing to merge"),
+        (("summary", "es"), "where to?"),
+        (("summary", "es", "-m", "tied", "--out", "o"), "no merge is called 'tied'"),
+        (("summary", "es", "-m", "ties", "-p", "density", "--out", "o"), "parameter 'density'"),
+        (("summary", "es", "-m", "ties", "-p", "density=2", "--out", "o"), "the ties merge: density = 2"),
+        (("summary", "es", "-m", "ties", "-p", "wide=2", "--out", "o"), "the ties merge has no parameter wide"),
+        (("summary", "es", "--rank", "0", "--out", "o"), "rank: "),
+        (("summary", "es", "--strengths", "1", "--out", "o"), "1 strengths for 2 adapters"),
+        (("summary", "summary", "--out", "o"), "two adapters are called summary"),
+        (("none.yaml", "o"), "recipe none.yaml cannot be read"),
+        (("summary", "es", "--preset", "lorax", "--out", "o"), "preset"),
+    ],
+)
+def test_what_cannot_be_merged_is_told(
+    calora: Run, folders: tuple[Path, Path], given: tuple[str, ...], message: str
+) -> None:
+    code, _, err = calora("merge", *given)
+    assert code == 2
+    assert message in err
+    assert not Path("o").exists()
+
+
+def test_no_backbone_is_opened(calora: Run, folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    def opened(*given: object) -> None:
+        raise AssertionError("a merge opened a backbone")
+
+    monkeypatch.setattr(Backbone, "load", opened)
+    for name in merge_methods():
+        assert calora("merge", *folders, "-m", name, "--out", "merged", "--force")[0] == 0

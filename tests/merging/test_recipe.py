@@ -1,0 +1,172 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from calora.adapter import Adapter, adapter_sha256, read_adapter, write_adapter
+from calora.errors import CaloraError
+from calora.merging import DenseUpdate, merge, truncated
+from calora.merging.recipe import MergeRecipe, full_rank, merge_by_recipe, read_merge_recipe
+from calora.merging.shipping import adapter_folder, read_models, write_merged
+from tests.conftest import random_adapter
+from tests.merging.helpers import assert_same, dense
+
+LAYERS = {f"model.layers.{layer}.{kind}": (6, 5) for layer in range(5) for kind in ("self_attn.q_proj", "mlp.up_proj")}
+
+
+def pair() -> list[Adapter]:
+    return [random_adapter(LAYERS, seed, 2, name) for seed, name in ((0, "summary"), (1, "es"))]
+
+
+def recipe(**values: Any) -> MergeRecipe:
+    models = values.pop("models", [{"model": "summary"}, {"model": "es"}])
+    return MergeRecipe.model_validate({"merge_method": "product", "models": models} | values)
+
+
+def merged(**values: Any) -> Adapter | DenseUpdate:
+    return merge_by_recipe(recipe(**values), pair())[0]
+
+
+def weights(*values: Any) -> list[dict[str, Any]]:
+    names = ("summary", "es")
+    return [{"model": name, "parameters": {"weight": value}} for name, value in zip(names, values, strict=True)]
+
+
+def test_one_number_for_all_modules_is_the_merge_itself() -> None:
+    assert_same(merged(models=weights(0.5, 2.0)), merge(pair(), "product", (0.5, 2.0)))
+    assert_same(merged(), merge(pair(), "product"))
+    assert_same(merged(parameters={"weight": 0.5}), merge(pair(), "product", (0.5, 0.5)))
+    assert_same(merged(merge_method="ties", parameters={"density": 0.5}), merge(pair(), "ties", density=0.5))
+
+
+def test_numbers_along_the_layers_are_interpolated_as_mergekit_does() -> None:
+    from mergekit.config import evaluate_setting
+
+    setting = [0.0, 1.0, 0.2]
+    found = merged(models=weights(setting, 1.0))
+    for layer in range(5):
+        expected = evaluate_setting("", setting, layer / 4, validate=float)
+        for module in (name for name in LAYERS if f".{layer}." in name):
+            first, second = (dense(adapter)[module] for adapter in pair())
+            np.testing.assert_allclose(dense(found)[module], expected * first + second, atol=1e-6)
+
+
+def test_numbers_by_filters_are_taken_in_their_order() -> None:
+    setting = [{"filter": "mlp", "value": 0.0}, {"filter": "layers.2", "value": [3.0, 3.0]}, {"value": 1.0}]
+    found = merged(models=weights(setting, 1.0))
+    for module in LAYERS:
+        factor = 0.0 if "mlp" in module else 3.0 if ".2." in module else 1.0
+        first, second = (dense(adapter)[module] for adapter in pair())
+        np.testing.assert_allclose(dense(found)[module], factor * first + second, atol=1e-6)
+
+
+def test_a_methods_own_parameters_may_differ_too() -> None:
+    setting = [{"filter": "mlp", "value": 0.2}, {"filter": "*", "value": 1.0}]
+    found = merged(merge_method="ties", parameters={"density": setting})
+    for module in LAYERS:
+        expected = merge(pair(), "ties", density=0.2 if "mlp" in module else 1.0)
+        np.testing.assert_allclose(dense(found)[module], dense(expected)[module], atol=1e-6)
+
+
+def test_each_adapter_may_have_its_density_and_one_may_have_the_default() -> None:
+    models = [{"model": "summary", "parameters": {"density": 0.5}}, {"model": "es"}]
+    found = merged(merge_method="ties", models=models)
+    assert_same(found, merge(pair(), "ties", density=(0.5, 0.2)))
+
+
+def test_lambda_scales_what_came_out() -> None:
+    whole = merged(merge_method="ties", preset="mergekit", models=weights(0.5, 0.5), parameters={"lambda": 2.0})
+    half = merge(pair(), "ties", (0.5, 0.5), preset="mergekit")
+    assert_same(whole, DenseUpdate({module: 2 * update for module, update in half.modules.items()}))  # type: ignore[operator]
+
+
+def test_a_rank_is_cut_to_with_its_errors() -> None:
+    cut, errors = merge_by_recipe(recipe(merge_method="ties", rank=3), pair())
+    expected, lost = truncated(merge(pair(), "ties"), rank=3)
+    assert_same(cut, expected, 1e-4)
+    assert errors == pytest.approx(lost, abs=1e-4)
+    assert full_rank(recipe(merge_method="ties"), pair())
+    assert not full_rank(recipe(merge_method="ties", rank=3), pair())
+    assert not full_rank(recipe(merge_method="knots"), pair())
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"merge_method": "linear"}, "say `factors`, or `preset: peft`"),
+        ({"rank": 2, "energy": 0.5}, "not both"),
+        ({"rank": 0}, "rank: Input should be greater than or equal to 1"),
+        ({"models": []}, "models: "),
+        ({"tokenizer_source": "base"}, "tokenizer_source: Extra inputs are not permitted"),
+        ({"preset": "lorax"}, "preset: "),
+        ({"merge_method": "tied"}, "no merge is called 'tied'"),
+        ({"models": [{"model": "summary", "parameters": {"gamma": 0.1}}]}, "models.0.parameters: gamma"),
+        ({"models": [{"model": "summary", "wieght": 1}]}, "models.0.wieght: "),
+    ],
+)
+def test_what_a_recipe_says_wrong_is_named(tmp_path: Path, values: dict[str, Any], message: str) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text(yaml.safe_dump({"merge_method": "product", "models": [{"model": "summary"}]} | values))
+    with pytest.raises(CaloraError) as caught:
+        read_merge_recipe(file)
+    assert message in str(caught.value)
+
+
+def test_a_rule_over_whole_adapters_needs_one_setting() -> None:
+    varying = {"density": [{"filter": "mlp", "value": 0.2}, {"value": 1.0}]}
+    with pytest.raises(CaloraError, match="looks at whole adapters") as caught:
+        merged(merge_method="knots", parameters=varying)
+    assert "scope: module" in str(caught.value.hint)
+    assert merged(merge_method="knots", parameters=varying | {"scope": "module"})
+
+
+def test_a_weight_for_one_alone_is_refused() -> None:
+    models = [{"model": "summary", "parameters": {"weight": 0.5}}, {"model": "es"}]
+    with pytest.raises(CaloraError, match="es has no weight, other adapters have"):
+        merged(models=models)
+
+
+def test_what_is_written_makes_itself_again(tmp_path: Path) -> None:
+    for adapter in pair():
+        assert adapter.card
+        write_adapter(adapter, tmp_path / adapter.card.name, "float32")
+    values = {
+        "merge_method": "ties",
+        "models": [
+            {"model": str(tmp_path / "summary"), "parameters": {"weight": [1.0, 0.5]}},
+            {"model": f"tiny+{tmp_path / 'es'}", "parameters": {"weight": 0.5}},
+        ],
+        "base_model": "tiny/base",
+        "parameters": {"density": 0.5},
+        "dtype": "float32",
+        "rank": 3,
+    }
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(values))
+    parents, resolved = read_models(read_merge_recipe(tmp_path / "recipe.yaml"))
+    first, errors = merge_by_recipe(resolved, parents)
+    assert isinstance(first, Adapter)
+    write_merged(first, tmp_path / "out", resolved, parents, errors, name="summary+es")
+    assert_same(read_adapter(tmp_path / "out"), first, 1e-6)
+    again = read_merge_recipe(tmp_path / "out/merge.yaml")
+    assert_same(merge_by_recipe(again, read_models(again)[0])[0], first)
+    card = read_adapter(tmp_path / "out").card
+    assert card
+    assert card.parents == {name: adapter_sha256(tmp_path / name) for name in ("summary", "es")}
+    readme = (tmp_path / "out/README.md").read_text()
+    assert "base_model: tiny/base" in readme
+    assert all(sha in readme for sha in card.parents.values())
+    assert "in the mean" in readme
+    write_adapter(pair()[0], tmp_path / "es", "float32")
+    with pytest.raises(CaloraError, match="is not the adapter of this recipe"):
+        read_models(again)
+
+
+def test_an_adapter_is_a_folder_first_and_mergekits_second_half_next(tmp_path: Path) -> None:
+    for name in ("summary+es", "es"):
+        (tmp_path / name).mkdir()
+    assert adapter_folder(str(tmp_path / "summary+es")) == tmp_path / "summary+es"
+    assert adapter_folder(f"google/gemma-3-270m@main+{tmp_path / 'es'}") == tmp_path / "es"
+    with pytest.raises(CaloraError, match="is no folder, and the hub does not give it"):
+        adapter_folder("nobody/nothing")
