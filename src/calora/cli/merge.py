@@ -1,7 +1,7 @@
 """calora merge: several adapters to one, without training."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -99,25 +99,13 @@ def _made(
             merge_method=name,
             models=entries,
             preset=preset,  # type: ignore[arg-type]
-            parameters=dict(map(_parsed, parameters)),
+            parameters=dict(map(options.parse_parameter, parameters)),
             rank=rank,
             energy=energy,
         )
     except ValidationError as error:
         first = error.errors()[0]
         raise CaloraError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", "see calora merge --help") from error
-
-
-def _parsed(text: str) -> tuple[str, Any]:
-    import yaml
-
-    from calora.errors import CaloraError
-
-    key, sign, value = text.partition("=")
-    if not sign:
-        raise CaloraError(f"parameter {text!r}", "write it as density=0.5")
-    found = yaml.safe_load(value)
-    return key, tuple(found) if isinstance(found, list) else found
 
 
 def _merge(recipe: "MergeRecipe", out: Path, composition: str | None, backbone: str | None, force: bool) -> None:

@@ -76,6 +76,21 @@ def parse_strengths(text: str | None) -> tuple[float, ...] | None:
         raise CaloraError(f"strengths {text!r} are not numbers", "write them as 1,0.8") from error
 
 
+def parse_parameter(text: str) -> tuple[str, Any]:
+    """Read `density=0.5`: a name and a number, true or false, a word, or numbers such as [1, 0.5].
+
+    Raises:
+        CaloraError: There is no value.
+    """
+    import yaml
+
+    key, sign, value = text.partition("=")
+    if not sign:
+        raise CaloraError(f"parameter {text!r}", "write it as density=0.5")
+    found = yaml.safe_load(value)
+    return key, tuple(found) if isinstance(found, list) else found
+
+
 def read_parents(folders: Sequence[Path]) -> "tuple[list[Adapter], dict[str, str]]":
     """Adapters, and their names with the SHA-256 of their tensors."""
     from calora.adapter import adapter_sha256, read_adapter

@@ -1,6 +1,7 @@
 """Merge adapters by any method, of ours or as another tool has it, whole or cut to a rank."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,9 +9,10 @@ import numpy as np
 from calora.adapter import Adapter, Factors
 from calora.errors import CaloraError
 from calora.merging.conventions import Convention, find_convention, in_mergekits_words
-from calora.merging.dense import DenseUpdate, truncated
+from calora.merging.dense import DenseUpdate, truncated_part
 from calora.merging.inputs import checked, modules
 from calora.merging.registry import find_merge_method
+from calora.storage import Array
 
 
 def merge(
@@ -54,32 +56,65 @@ def merge_measured(
     **parameters: Any,
 ) -> tuple[Adapter | DenseUpdate, dict[str, float]]:
     """As `merge`, with the relative error of each module that was cut, as `truncated` gives it."""
+    convention, strengths = _resolved(adapters, method, strengths, preset, parameters)
+    if convention.truncated and rank is None and energy is None:
+        rank = max((adapter.rank for adapter in adapters), default=1)
+    if rank is None and energy is None:
+        return find_merge_method(convention.method)(adapters, strengths, **convention.parameters), {}
+    factors: dict[str, Factors] = {}
+    errors: dict[str, float] = {}
+    for module, part in _module_by_module(adapters, strengths, convention):
+        factors[module], errors[module] = truncated_part(part, rank=rank, energy=energy)
+    return Adapter(factors), errors
+
+
+def merged_modules(
+    adapters: Sequence[Adapter],
+    method: str = "product",
+    strengths: Sequence[float] | None = None,
+    *,
+    preset: str | None = None,
+    **parameters: Any,
+) -> Iterator[tuple[str, Factors | Array]]:
+    """Merge as `merge` does, and give one module after the other: no more than one full update is held.
+
+    Where a rule looks at whole adapters they are merged whole first.
+
+    Raises:
+        CaloraError: As `merge`.
+    """
+    convention, strengths = _resolved(adapters, method, strengths, preset, parameters)
+    yield from _module_by_module(adapters, strengths, convention)
+
+
+def _resolved(
+    adapters: Sequence[Adapter],
+    method: str,
+    strengths: Sequence[float] | None,
+    preset: str | None,
+    parameters: Mapping[str, Any],
+) -> tuple[Convention, Sequence[float] | None]:
+    """The method with its parameters, and the strengths as they count."""
     convention = find_convention(method, preset)
     if preset == "mergekit":
         convention = in_mergekits_words(convention, parameters)
     else:
-        convention = Convention(
-            convention.method, {**convention.parameters, **parameters}, convention.normalized, convention.truncated
-        )
+        convention = replace(convention, parameters={**convention.parameters, **parameters})
     if convention.normalized:
         strengths = _normalized(checked(adapters, strengths, 1.0))
-    if convention.truncated and rank is None and energy is None:
-        rank = max((adapter.rank for adapter in adapters), default=1)
+    return convention, strengths
+
+
+def _module_by_module(
+    adapters: Sequence[Adapter], strengths: Sequence[float] | None, convention: Convention
+) -> Iterator[tuple[str, Factors | Array]]:
     own = find_merge_method(convention.method)
-    if rank is None and energy is None:
-        return own(adapters, strengths, **convention.parameters), {}
     if {**own.defaults, **convention.parameters}.get("scope") == "adapter":
-        return truncated(own(adapters, strengths, **convention.parameters), rank=rank, energy=energy)
-    # One module at a time: no more than one full update is held.
+        yield from own(adapters, strengths, **convention.parameters).modules.items()
+        return
     checked(adapters, strengths, 1.0)
-    factors: dict[str, Factors] = {}
-    errors: dict[str, float] = {}
     for module in modules(adapters):
-        part = own(_alone(adapters, module), strengths, **convention.parameters)
-        cut, lost = truncated(part, rank=rank, energy=energy)
-        factors.update(cut.modules)
-        errors.update(lost)
-    return Adapter(factors), errors
+        yield module, own(_alone(adapters, module), strengths, **convention.parameters).modules[module]
 
 
 def _normalized(strengths: Sequence[float]) -> list[float]:

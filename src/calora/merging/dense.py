@@ -55,19 +55,22 @@ def truncated(
     Raises:
         CaloraError: Not one of the two is given, or it is out of its range.
     """
+    factors, errors = {}, {}
+    for module, part in merged.modules.items():
+        factors[module], errors[module] = truncated_part(part, rank=rank, energy=energy)
+    return Adapter(factors, merged.card), errors
+
+
+def truncated_part(
+    part: Factors | Array, *, rank: int | None = None, energy: float | None = None
+) -> tuple[Factors, float]:
+    """One module's update, cut as `truncated` does, and its relative error."""
     if (rank is None) == (energy is None):
         raise CaloraError("give a rank or an energy to truncate to, and not both")
     if rank is not None and rank < 1:
         raise CaloraError(f"rank {rank} is below 1", "give the rank of the adapter to make")
     if energy is not None and not 0 < energy <= 1:
         raise CaloraError(f"energy {energy} is not above 0 and at most 1", "it is a share of the squared norm")
-    factors, errors = {}, {}
-    for module, part in merged.modules.items():
-        factors[module], errors[module] = _truncated(part, rank, energy)
-    return Adapter(factors, merged.card), errors
-
-
-def _truncated(part: Factors | Array, rank: int | None, energy: float | None) -> tuple[Factors, float]:
     if isinstance(part, Factors) and rank is not None and part.rank <= rank:
         return part, 0.0
     u, s, vt = part.svd() if isinstance(part, Factors) else _leading(part, rank)

@@ -1,0 +1,33 @@
+import json
+from pathlib import Path
+
+from calora.adapter import write_adapter
+from calora.backbone import Backbone
+from tests.cli.conftest import Run
+from tests.conftest import random_adapter
+
+
+def test_it_prints_tables_warns_and_draws(calora: Run, llama: Backbone, tmp_path: Path) -> None:
+    for seed, name in ((1, "summary"), (2, "es")):
+        write_adapter(random_adapter(llama, seed, name=name), tmp_path / name, "float32")
+    code, out, err = calora("inspect", "summary", "es", "--map", "map.svg", "--json", "facts.json")
+    assert code == 0
+    assert "share left" in out
+    assert "q_proj" in out
+    assert "summary is left at 0." in out
+    assert "wrote map.svg" in err
+    facts = json.loads(Path("facts.json").read_text())
+    assert facts["names"] == ["summary", "es"]
+    assert {one["module"] for one in facts["modules"]} == set(llama.targets)
+    drawn = Path("map.svg").read_text()
+    assert drawn.startswith("<?xml")
+    code, out, _ = calora("inspect", "summary", "es", "-m", "product")
+    assert code == 0
+    assert "warning" not in out
+
+
+def test_what_cannot_be_drawn_is_told(calora: Run, llama: Backbone, tmp_path: Path) -> None:
+    write_adapter(random_adapter(llama, 1, name="summary"), tmp_path / "summary")
+    code, _, err = calora("inspect", "summary", "--map", "map.docx")
+    assert code == 2
+    assert ".svg, .png or .pdf" in err
