@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from calora.errors import CaloraError
+from calora.linalg import basis
 from calora.storage import Array, read_card, read_tensors, sha256_of, write_tensors, write_text, writing_folder
 from calora.tasks import Prompt
 
@@ -75,12 +76,13 @@ class Factors:
         """Singular value decomposition of the update without forming it.
 
         Returns:
-            u [out, n], singular values [n], vt [n, in], n the least of out, rank and in; by QR of both factors.
+            u [out, n], singular values [n], vt [n, in], n at most the least of out, rank and in; in bases of both
+            factors, so that it is exact and singular values of 0 may be left out.
         """
-        qb, rb = np.linalg.qr(self.b)
-        qa, ra = np.linalg.qr(self.a.T)
-        u, s, vt = np.linalg.svd(rb @ ra.T, full_matrices=False)
-        return qb @ u, s, vt @ qa.T
+        left, tops = basis(self.b)
+        right, lows = basis(self.a.T)
+        u, s, vt = np.linalg.svd(tops @ lows.T, full_matrices=False)
+        return left @ u, s, vt @ right.T
 
     def norm(self) -> float:
         """Frobenius norm of the update, without forming it."""

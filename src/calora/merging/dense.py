@@ -7,6 +7,7 @@ import numpy as np
 
 from calora.adapter import Adapter, AdapterCard, Factors
 from calora.errors import CaloraError
+from calora.linalg import basis
 from calora.storage import Array
 
 
@@ -94,13 +95,13 @@ def _leading(update: Array, rank: int | None) -> tuple[Array, Array, Array]:
     width = min(update.shape) if rank is None else rank + 8
     if 4 * width > min(update.shape):
         return np.linalg.svd(update, full_matrices=False)
-    basis = np.random.default_rng(0).standard_normal((update.shape[1], width), np.float32)
-    basis, _ = np.linalg.qr(update @ basis)
+    drawn = np.random.default_rng(0).standard_normal((update.shape[1], width), np.float32)
+    left, _ = basis(update @ drawn)
     for _ in range(4):
-        basis, _ = np.linalg.qr(update.T @ basis)
-        basis, _ = np.linalg.qr(update @ basis)
-    u, s, vt = np.linalg.svd(basis.T @ update, full_matrices=False)
-    return basis @ u, s, vt
+        left, _ = basis(update @ basis(update.T @ left)[0])
+    right, coefficients = basis((left.T @ update).T)
+    u, s, vt = np.linalg.svd(coefficients.T, full_matrices=False)
+    return left @ u, s, vt @ right.T
 
 
 def _squares(values: Array) -> float:

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from calora.adapter import Adapter, Factors
+from calora.linalg import NOTHING
 from calora.merging.apply import merged_modules
 from calora.merging.dense import truncated_part
 from calora.merging.geometry import Doubles, cosines, gram, inner
 from calora.merging.inputs import checked, names
-from calora.merging.spaces import NOTHING
 from calora.storage import Array
 
 WASHED_OUT = 0.4  # the mean of the factors of two that share nothing leaves a quarter

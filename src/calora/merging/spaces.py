@@ -6,11 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from calora.adapter import Factors
+from calora.linalg import NOTHING, basis
 from calora.storage import Array
 
 Form = Callable[[], Array]
-NOTHING = 1e-6
-"""What a singular value is less than, as a share of the largest, where it is 0 but for rounding."""
 
 
 @dataclass(frozen=True)
@@ -64,15 +63,15 @@ def core_space(pairs: Sequence[Factors]) -> Coordinates:
 
 
 def side_by_side(pairs: Sequence[Factors]) -> tuple[Array, list[Array]]:
-    """The left singular vectors of [dW_1, ..., dW_N], by QR of the factors: no update is formed.
+    """The left singular vectors of [dW_1, ..., dW_N], from bases of the factors: no update is formed.
 
     Returns:
         U [out, n], n the rank of all updates together, and for each update the [n, r_i] matrix U^T B_i: U^T dW_i is
         that times A_i.
     """
-    left, tops = np.linalg.qr(np.concatenate([pair.b for pair in pairs], axis=1))
+    left, tops = basis(np.concatenate([pair.b for pair in pairs], axis=1))
     tops_of = np.split(tops, np.cumsum([pair.rank for pair in pairs])[:-1], axis=1)
-    core = [top @ np.linalg.qr(pair.a.T)[1].T for top, pair in zip(tops_of, pairs, strict=True)]
+    core = [top @ basis(pair.a.T)[1].T for top, pair in zip(tops_of, pairs, strict=True)]
     u, s, _ = np.linalg.svd(np.concatenate(core, axis=1), full_matrices=False)
     u = u[:, : max(1, np.count_nonzero(s > NOTHING * s[0]))]
     return left @ u, [u.T @ top for top in tops_of]

@@ -19,7 +19,7 @@ Rank = Annotated[
 def svd(adapters: Sequence[Adapter], strengths: Sequence[float] | None = None, *, rank: Rank = None) -> Adapter:
     """Cut the weighted sum of the updates to a rank: its nearest matrices of that rank (Eckart and Young, 1936).
 
-    By QR of the concatenated factors and an SVD of [sum r_i, sum r_i]: the singular values are exact, no update is
+    From bases of the concatenated factors and an SVD of [sum r_i, sum r_i]: the singular values are exact, no update is
     formed. PEFT's `svd` and its default.
 
     Args:

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from calora.adapter import Adapter, Factors
+from calora.linalg import NOTHING, polar
 from calora.merging.inputs import checked, modules, weighted
 from calora.merging.linear import weighted_sum
 from calora.merging.registry import merge_method
-from calora.merging.spaces import NOTHING
-from calora.storage import Array
 
 
 @merge_method("tsv_m", title="TSV-M", source="https://arxiv.org/abs/2412.00081")
@@ -50,16 +49,7 @@ def _tsv_m(pairs: Sequence[tuple[float, Factors]]) -> Factors:
         values.append(np.float32(weight) * s[:kept])
         right.append(vt[:kept].T)
     scales = np.concatenate(values)
-    return Factors(_polar(np.concatenate(right, axis=1)).T, _polar(np.concatenate(left, axis=1)) * scales)
-
-
-def _polar(columns: Array) -> Array:
-    """The nearest matrix with orthonormal columns, [rows, columns]; dependent columns share what there is."""
-    q, r = np.linalg.qr(columns)
-    p, d, qt = np.linalg.svd(r.astype(np.float64))
-    kept = d > NOTHING * d[0]
-    polar: Array = q @ (p[:, kept] @ qt[kept]).astype(np.float32)
-    return polar
+    return Factors(polar(np.concatenate(right, axis=1)).T, polar(np.concatenate(left, axis=1)) * scales)
 
 
 @merge_method("iso_c", title="Iso-C", source="https://arxiv.org/abs/2502.04959")
