@@ -10,7 +10,7 @@ import pytest
 from calora.adapter import Adapter, Factors
 from calora.backbone import Backbone
 from calora.errors import CaloraError
-from calora.merging import DenseUpdate, find_merge_method, merge, merge_measured
+from calora.merging import DenseUpdate, find_merge_method, merge, merge_measured, truncated
 from calora.merging.conventions import CONVENTIONS
 from tests.conftest import random_adapter
 from tests.merging.helpers import SHAPES, Q, assert_same, dense, peft_weighted, several
@@ -246,8 +246,6 @@ def test_every_convention_is_of_a_method_with_such_parameters() -> None:
 
 @pytest.mark.parametrize("name", ["ties", "dare", "breadcrumbs", "product", "knots"])
 def test_cut_while_merging_is_cut_afterwards(name: str) -> None:
-    from calora.merging import truncated
-
     first, second = several(3, 2)
     second = Adapter({Q: second.modules[Q]}, second.card)
     afterwards, errors = truncated(merge([first, second], name, (0.5, 1.5)), rank=2)
@@ -255,6 +253,17 @@ def test_cut_while_merging_is_cut_afterwards(name: str) -> None:
     assert_same(found, afterwards, 1e-4)
     assert measured == pytest.approx(errors, abs=1e-3)
     assert isinstance(merge([first, second], name, energy=0.9), Adapter)
+
+
+def test_svd_is_cut_to_what_is_asked_for_and_tells_what_it_lost() -> None:
+    adapters = several(3, 2)
+    for given, rank in (({}, 2), ({"rank": 3}, 3), ({"energy": 1.0}, 4)):
+        found, errors = merge_measured(adapters, "svd", **given)  # type: ignore[arg-type]
+        expected, lost = truncated(merge(adapters, "product"), rank=rank)
+        assert isinstance(found, Adapter)
+        assert found.rank == rank
+        assert_same(found, expected, 1e-5)
+        assert errors == pytest.approx(lost, abs=1e-6)
 
 
 def test_adapters_that_do_not_fit_are_refused_when_cut_as_well() -> None:

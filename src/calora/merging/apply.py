@@ -100,6 +100,8 @@ def _resolved(
         convention = in_mergekits_words(convention, parameters)
     else:
         convention = replace(convention, parameters={**convention.parameters, **parameters})
+    if convention.method == "svd":  # cut here, so that a rank or an energy is its own, and what it loses is told
+        convention = replace(convention, method="product", truncated=True)
     if convention.normalized:
         strengths = _normalized(checked(adapters, strengths, 1.0))
     return convention, strengths
