@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from calora.errors import CaloraError
-from calora.linalg import basis
+from calora.linalg import Tall
 from calora.storage import Array, read_card, read_tensors, sha256_of, write_tensors, write_text, writing_folder
 from calora.tasks import Prompt
 
@@ -72,17 +72,19 @@ class Factors:
         extra = rank - self.rank
         return Factors(np.pad(self.a, ((0, extra), (0, 0))), np.pad(self.b, ((0, 0), (0, extra))))
 
-    def svd(self) -> tuple[Array, Array, Array]:
+    def svd(self, rank: int | None = None) -> tuple[Array, Array, Array]:
         """Singular value decomposition of the update without forming it.
 
+        Args:
+            rank: How many singular vectors are wanted, the first; all if None.
+
         Returns:
-            u [out, n], singular values [n], vt [n, in], n at most the least of out, rank and in; in bases of both
-            factors, so that it is exact and singular values of 0 may be left out.
+            u [out, k], singular values [n], vt [k, in]; n at most the least of out, rank and in, k at most that and
+            what is wanted. In bases of both factors, so that it is exact; singular values of 0 may be left out.
         """
-        left, tops = basis(self.b)
-        right, lows = basis(self.a.T)
-        u, s, vt = np.linalg.svd(tops @ lows.T, full_matrices=False)
-        return left @ u, s, vt @ right.T
+        left, right = Tall(self.b), Tall(self.a.T)
+        u, s, vt = np.linalg.svd(left.coefficients @ right.coefficients.T, full_matrices=False)
+        return left.basis(u[:, :rank]), s.astype(np.float32), right.basis(vt[:rank].T).T
 
     def norm(self) -> float:
         """Frobenius norm of the update, without forming it."""

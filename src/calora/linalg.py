@@ -1,36 +1,47 @@
 """Tall thin matrices, which factors are: what QR gives, from their Gram matrices."""
 
 import numpy as np
+import numpy.typing as npt
 
 from calora.storage import Array
 
+Doubles = npt.NDArray[np.float64]
 NOTHING = 1e-6
 """What a singular value is less than, as a share of the largest, where it is 0 but for rounding in float32."""
 
 
-def basis(columns: Array) -> tuple[Array, Array]:
-    """Orthonormal columns that span those of a matrix, and its coefficients in them.
+class Tall:
+    """A matrix [rows, n] as (an orthonormal basis [rows, k]) times (coefficients [k, n]), the basis made on demand.
 
     From the eigenvectors of the Gram matrix, in float64: C^T C = V L V^T gives C = (C V L^-1/2)(L^1/2 V^T). It squares
     the condition number, which double precision affords to what is known in single. For some dozens of columns it is
-    three times as fast as LAPACK's QR, and what is dependent is left out.
+    several times as fast as LAPACK's QR, and what is dependent is left out: k is the rank, or 1 of a zero matrix.
 
     Args:
         columns: [rows, n], float32.
-
-    Returns:
-        Basis [rows, k] and coefficients [k, n], their product the matrix; k its rank, at least 1.
     """
-    whole = columns.astype(np.float64)
-    values, vectors = np.linalg.eigh(whole.T @ whole)
-    kept = values > NOTHING**2 * max(values[-1], np.finfo(np.float64).tiny)
-    if not kept.any():
-        unit = np.zeros((len(columns), 1), np.float32)
-        unit[0] = 1
-        return unit, np.zeros((1, columns.shape[1]), np.float32)
-    roots = np.sqrt(values[kept])
-    spanned = whole @ (vectors[:, kept] / roots)
-    return spanned.astype(np.float32), (vectors[:, kept] * roots).T.astype(np.float32)
+
+    def __init__(self, columns: Array) -> None:
+        self.columns: Doubles = columns.astype(np.float64)
+        values, vectors = np.linalg.eigh(self.columns.T @ self.columns)
+        kept = values > NOTHING**2 * values[-1]
+        if not kept.any():
+            kept[-1], values[-1] = True, 0.0
+        roots = np.sqrt(values[kept])
+        self._inverse: Doubles = vectors[:, kept] / np.where(roots > 0, roots, 1.0)
+        self.coefficients: Doubles = (vectors[:, kept] * roots).T
+
+    def basis(self, turned: Doubles | None = None) -> Array:
+        """The basis, or some combinations of it.
+
+        Args:
+            turned: [k, m]; the identity if None.
+
+        Returns:
+            [rows, m], float32; 0 for a zero matrix.
+        """
+        inverse = self._inverse if turned is None else self._inverse @ turned
+        return (self.columns @ inverse).astype(np.float32)
 
 
 def polar(columns: Array) -> Array:
@@ -38,7 +49,6 @@ def polar(columns: Array) -> Array:
 
     Dependent columns share what directions there are, and the result has fewer of them.
     """
-    spanned, coefficients = basis(columns)
-    u, _, vt = np.linalg.svd(coefficients.astype(np.float64), full_matrices=False)
-    nearest: Array = spanned @ (u @ vt).astype(np.float32)
-    return nearest
+    tall = Tall(columns)
+    u, _, vt = np.linalg.svd(tall.coefficients, full_matrices=False)
+    return tall.basis(u @ vt)

@@ -1,4 +1,4 @@
-"""The merges that need no data: concatenation, TIES, DARE and SLERP over the adapters' updates."""
+"""The merges that need no data and work on the updates as they are: sums, entries left out, arcs of a sphere."""
 
 from calora.approaches.one_pass import one_pass
 from calora.approaches.registry import Plan, approach
@@ -15,7 +15,7 @@ def concatenation(case: Case, strength: float | None = None) -> Plan:
         case: What is asked for.
         strength: Of every adapter; 1/N if None.
     """
-    return _merged(case, "cat", strength)
+    return merged(case, "cat", strength)
 
 
 @approach(
@@ -32,7 +32,7 @@ def ties(case: Case, density: float = 0.2, strength: float | None = None) -> Pla
         density: Share of each update's entries that is kept; the published 0.2 by default.
         strength: Of every adapter; the method's own if None.
     """
-    return _merged(case, "ties", strength, density=density)
+    return merged(case, "ties", strength, density=density)
 
 
 @approach(
@@ -49,7 +49,7 @@ def dare(case: Case, density: float = 0.5, strength: float | None = None) -> Pla
         density: Share of each update's entries that is kept and scaled up.
         strength: Of every adapter; the method's own if None.
     """
-    return _merged(case, "dare", strength, density=density, seed=case.seed)
+    return merged(case, "dare", strength, density=density, seed=case.seed)
 
 
 @approach(
@@ -66,10 +66,85 @@ def slerp(case: Case, t: float = 0.5, strength: float | None = None) -> Plan:
         t: Where between the two.
         strength: Of every adapter; 1 if None.
     """
-    return _merged(case, "slerp", strength, t=t)
+    return merged(case, "slerp", strength, t=t)
 
 
-def _merged(case: Case, method: str, strength: float | None, **parameters: float) -> Plan:
+@approach(
+    "magnitude-prune",
+    "Magnitude-pruned merge",
+    search=[{"density": density, "strength": s} for density in (0.5, 0.2) for s in (1.0, 1.2)],
+)
+def magnitude_prune(case: Case, density: float = 0.5, strength: float | None = None) -> Plan:
+    """Plan one pass with the sum of the updates' largest entries.
+
+    Args:
+        case: What is asked for.
+        density: Share of each update's entries that is kept.
+        strength: Of every adapter; 1 if None.
+    """
+    return merged(case, "magnitude_prune", strength, density=density)
+
+
+@approach(
+    "dare-ties",
+    "DARE-TIES merge",
+    search=[{"density": density, "strength": s} for density in (0.5, 0.2) for s in (1.0, 1.5)],
+    source="https://arxiv.org/abs/2311.03099",
+)
+def dare_ties(case: Case, density: float = 0.5, strength: float | None = None) -> Plan:
+    """Plan one pass with the TIES merge of updates of which DARE dropped some entries, drawn by the case's seed.
+
+    Args:
+        case: What is asked for.
+        density: Share of each update's entries that is kept and scaled up.
+        strength: Of every adapter; 1 if None.
+    """
+    return merged(case, "dare_ties", strength, density=density, seed=case.seed)
+
+
+@approach(
+    "breadcrumbs",
+    "Model Breadcrumbs merge",
+    search=[{}, *({"density": density, "strength": s} for density, s in ((0.9, 0.7), (0.9, 1.2), (0.5, 1.2)))],
+    source="https://arxiv.org/abs/2312.06795",
+)
+def breadcrumbs(case: Case, density: float = 0.9, gamma: float = 0.01, strength: float | None = None) -> Plan:
+    """Plan one pass with the sum of the updates without their largest and their smallest entries.
+
+    Args:
+        case: What is asked for.
+        density: Share of each update's entries that is kept.
+        gamma: Share of the largest that goes.
+        strength: Of every adapter; 1 if None.
+    """
+    return merged(case, "breadcrumbs", strength, density=density, gamma=gamma)
+
+
+@approach(
+    "karcher",
+    "Karcher-mean merge",
+    search=[{"strength": s} for s in (0.85, 1.0, 1.2, 1.4)],
+    source="https://arxiv.org/abs/2603.04972",
+)
+def karcher(case: Case, strength: float | None = None) -> Plan:
+    """Plan one pass with the mean of the updates on a sphere.
+
+    Args:
+        case: What is asked for; of any number of tasks.
+        strength: Of every adapter; 1 if None.
+    """
+    return merged(case, "karcher", strength)
+
+
+def merged(case: Case, method: str, strength: float | None, **parameters: float) -> Plan:
+    """Plan one pass with a merge of the case's adapters.
+
+    Args:
+        case: What is asked for.
+        method: A name of the merges' registry.
+        strength: Of every adapter; the method's own if None.
+        parameters: The method's own.
+    """
     merge = find_merge_method(method)
     strengths = None if strength is None else [strength] * len(case.composition.tasks)
     return Plan(

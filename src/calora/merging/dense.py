@@ -7,7 +7,8 @@ import numpy as np
 
 from calora.adapter import Adapter, AdapterCard, Factors
 from calora.errors import CaloraError
-from calora.linalg import basis
+from calora.linalg import Tall
+from calora.merging.sparse import blocks
 from calora.storage import Array
 
 
@@ -74,7 +75,7 @@ def truncated_part(
         raise CaloraError(f"energy {energy} is not above 0 and at most 1", "it is a share of the squared norm")
     if isinstance(part, Factors) and rank is not None and part.rank <= rank:
         return part, 0.0
-    u, s, vt = part.svd() if isinstance(part, Factors) else _leading(part, rank)
+    u, s, vt = part.svd(rank) if isinstance(part, Factors) else _leading(part, rank)
     squares = np.square(s, dtype=np.float64)
     # Of a large matrix only the first terms are known; the rest is what its own norm has more.
     beyond = 0.0 if isinstance(part, Factors) or len(s) == min(part.shape) else _squares(part) - squares.sum()
@@ -96,14 +97,14 @@ def _leading(update: Array, rank: int | None) -> tuple[Array, Array, Array]:
     if 4 * width > min(update.shape):
         return np.linalg.svd(update, full_matrices=False)
     drawn = np.random.default_rng(0).standard_normal((update.shape[1], width), np.float32)
-    left, _ = basis(update @ drawn)
+    left = Tall(update @ drawn).basis()
     for _ in range(4):
-        left, _ = basis(update @ basis(update.T @ left)[0])
-    right, coefficients = basis((left.T @ update).T)
-    u, s, vt = np.linalg.svd(coefficients.T, full_matrices=False)
-    return left @ u, s, vt @ right.T
+        left = Tall(update @ Tall(update.T @ left).basis()).basis()
+    right = Tall((left.T @ update).T)
+    u, s, vt = np.linalg.svd(right.coefficients.T, full_matrices=False)
+    return left @ u.astype(np.float32), s.astype(np.float32), right.basis(vt.T).T
 
 
 def _squares(values: Array) -> float:
     """The sum of the squares; in float64, since millions of entries add up."""
-    return float(np.sum(np.square(values, dtype=np.float64)))
+    return float(sum(np.square(rows, dtype=np.float64).sum() for rows in blocks(values)))

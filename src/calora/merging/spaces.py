@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from calora.adapter import Factors
-from calora.linalg import NOTHING, basis
+from calora.linalg import NOTHING, Tall
 from calora.storage import Array
 
 Form = Callable[[], Array]
@@ -69,9 +69,9 @@ def side_by_side(pairs: Sequence[Factors]) -> tuple[Array, list[Array]]:
         U [out, n], n the rank of all updates together, and for each update the [n, r_i] matrix U^T B_i: U^T dW_i is
         that times A_i.
     """
-    left, tops = basis(np.concatenate([pair.b for pair in pairs], axis=1))
-    tops_of = np.split(tops, np.cumsum([pair.rank for pair in pairs])[:-1], axis=1)
-    core = [top @ basis(pair.a.T)[1].T for top, pair in zip(tops_of, pairs, strict=True)]
+    left = Tall(np.concatenate([pair.b for pair in pairs], axis=1))
+    tops = np.split(left.coefficients, np.cumsum([pair.rank for pair in pairs])[:-1], axis=1)
+    core = [top @ Tall(pair.a.T).coefficients.T for top, pair in zip(tops, pairs, strict=True)]
     u, s, _ = np.linalg.svd(np.concatenate(core, axis=1), full_matrices=False)
     u = u[:, : max(1, np.count_nonzero(s > NOTHING * s[0]))]
-    return left @ u, [u.T @ top for top in tops_of]
+    return left.basis(u), [(u.T @ top).astype(np.float32) for top in tops]

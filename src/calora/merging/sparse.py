@@ -17,7 +17,7 @@ Rescale = Annotated[
     Field(description="what is kept is divided by the density, scaled to the l1 norm of the whole matrix, or left"),
 ]
 Words = npt.NDArray[Any]
-_ROWS = 256
+_ROWS = 32  # some temporary copies of so many rows are little beside an update
 
 
 def trim(update: Array, density: float, gamma: float = 0.0) -> Array:
@@ -42,8 +42,10 @@ def trim(update: Array, density: float, gamma: float = 0.0) -> Array:
         update[:] = 0
         return update
     magnitudes = np.abs(update).reshape(-1)
-    magnitudes.partition([smallest, smallest + keep - 1])
-    least, most = magnitudes[[smallest, smallest + keep - 1]]
+    largest = smallest + keep - 1
+    magnitudes.partition(smallest if largest == update.size - 1 else [smallest, largest])
+    least, most = magnitudes[smallest], magnitudes[largest] if largest < update.size - 1 else np.inf
+    del magnitudes
     for rows in blocks(update):
         size = np.abs(rows)
         rows[(size < least) | (size > most)] = 0

@@ -11,7 +11,7 @@ from calora.errors import CaloraError
 from calora.merging.dense import DenseUpdate
 from calora.merging.entrywise import Density, Over, Party, entrywise, every_party
 from calora.merging.registry import merge_method
-from calora.merging.sparse import least_kept, trim, zero_below
+from calora.merging.sparse import blocks, least_kept, trim, zero_below
 from calora.storage import Array
 
 Sign = Annotated[
@@ -28,7 +28,6 @@ Divide = Annotated[
 Scope = Annotated[
     Literal["module", "adapter"], Field(description="whether each module is taken by itself, or the whole adapter")
 ]
-_ROWS = 256
 
 
 @merge_method("ties", title="TIES", source="https://arxiv.org/abs/2306.01708", aliases=("ties_svd",))
@@ -94,6 +93,8 @@ def trimming(
     least: dict[int, float] = {}
 
     def trimmed(party: Party) -> Array:
+        if party.own(density) == 1:
+            return party.matrix()
         if party.place not in least:
             least[party.place] = least_kept(
                 lambda: (one.matrix() for one in every_party(adapters, strengths, over, party.place)),
@@ -119,8 +120,8 @@ def disjoint_mean(
         [out, in]; 0 where no entry has the elected sign.
     """
     merged = np.zeros_like(updates[0][1])
-    for start in range(0, len(merged), _ROWS):
-        block = [(np.float32(weight), update[start : start + _ROWS]) for weight, update in updates]
+    for out, *rows in zip(blocks(merged), *(blocks(update) for _, update in updates), strict=True):
+        block = [(np.float32(weight), own) for (weight, _), own in zip(updates, rows, strict=True)]
         votes, total, count = (np.zeros_like(block[0][1]) for _ in range(3))
         for weight, update in block:
             counted = update * weight if vote == "weighted" else update
@@ -132,5 +133,5 @@ def disjoint_mean(
             count += agrees * (weight if divide == "strength" else np.float32(1))
         if divide != "none":
             total /= np.where(count == 0, np.float32(1), count)
-        merged[start : start + _ROWS] = total
+        out[:] = total
     return merged
