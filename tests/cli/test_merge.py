@@ -87,3 +87,34 @@ def test_no_backbone_is_opened(calora: Run, folders: tuple[Path, Path], monkeypa
     monkeypatch.setattr(Backbone, "load", opened)
     for name in merge_methods():
         assert calora("merge", *folders, "-m", name, "--out", "merged", "--force")[0] == 0
+
+
+def test_auto_searches_writes_and_says_what_did_best(
+    calora: Run, llama: Backbone, folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import json
+
+    lines = [{"text": f"Ann: number {n}\nBob: yes", "target": f"Ann says {n}."} for n in range(4)]
+    Path("my.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    given = ("--auto", "--composition", "summary+es", "--data", "my.jsonl", "--budget", "16", "--out", "merged")
+    monkeypatch.setattr("calora.bench.making.PLAIN_MAX_TOKENS", 8)
+    code, out, err = calora("merge", *folders, *given, "--backbone", llama.name)
+    assert code == 0, err
+    assert "retrieval %" in out
+    assert "merges tried on 4 examples" in err
+    recipe = yaml.safe_load(Path("merged/merge.yaml").read_text())
+    written = read_adapter("merged")
+    assert written.card
+    assert written.card.prompt
+    chosen = merge(
+        [read_adapter(folder) for folder in folders],
+        recipe["merge_method"],
+        [model["parameters"]["weight"] for model in recipe["models"]],
+    )
+    assert_same(written, chosen, 0.02)
+
+
+def test_auto_needs_to_know_what_for(calora: Run, folders: tuple[Path, Path]) -> None:
+    code, _, err = calora("merge", *folders, "--auto", "--out", "merged")
+    assert code == 2
+    assert "--auto needs adapters, --composition and --out" in err

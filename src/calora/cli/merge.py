@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from calora.cli import options
+from calora.cli.auto_merge import search
 
 if TYPE_CHECKING:
     from calora.merging.recipe import MergeRecipe
@@ -33,6 +34,9 @@ def command(
         str | None, typer.Option(help="What it will be asked for; gives its prompt, so that `calora run` can use it.")
     ] = None,
     backbone: Annotated[str | None, typer.Option(help="Only to write the prompt of --composition.")] = None,
+    auto: Annotated[bool, typer.Option("--auto", help="Search method and strengths for --composition.")] = False,
+    data: options.DataOption = None,
+    budget: Annotated[int, typer.Option(min=1, help="How many merges --auto tries.")] = 40,
     listed: Annotated[bool, typer.Option("--list", help="Show the methods and their parameters.")] = False,
     force: Annotated[bool, typer.Option(help="Replace OUT.")] = False,
 ) -> None:
@@ -48,6 +52,11 @@ def command(
     from calora.errors import CaloraError
 
     places = list(adapters or ())
+    if auto:
+        if composition is None or out is None or not places:
+            raise CaloraError("--auto needs adapters, --composition and --out", "what is it to be for, and where to?")
+        search(places, out, composition, backbone, data, budget, force)
+        return
     if places and places[0].suffix in (".yaml", ".yml"):
         if len(places) > 2 or (len(places) == 2 and out is not None):
             raise CaloraError("a recipe names its adapters itself", "calora merge recipe.yaml OUT")
