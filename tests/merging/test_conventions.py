@@ -255,6 +255,21 @@ def test_cut_while_merging_is_cut_afterwards(name: str) -> None:
     assert isinstance(merge([first, second], name, energy=0.9), Adapter)
 
 
+@pytest.mark.parametrize("name", ["ties", "dare", "dare_ties", "breadcrumbs", "knots", "svd", "iso_c"])
+def test_merging_holds_no_more_than_four_full_updates_at_a_time(name: str) -> None:
+    """Beyond the parents and the result, which is cut to their rank."""
+    import tracemalloc
+
+    shapes = {f"layers.{layer}.q_proj": (640, 512) for layer in range(4)}
+    adapters = [random_adapter(shapes, seed, 4) for seed in (0, 1)]
+    tracemalloc.start()
+    merged = merge(adapters, name, rank=4)
+    held, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert merged.modules
+    assert peak - held < 4 * 640 * 512 * 4
+
+
 def test_svd_is_cut_to_what_is_asked_for_and_tells_what_it_lost() -> None:
     adapters = several(3, 2)
     for given, rank in (({}, 2), ({"rank": 3}, 3), ({"energy": 1.0}, 4)):

@@ -65,6 +65,7 @@ def merge_measured(
     errors: dict[str, float] = {}
     for module, part in _module_by_module(adapters, strengths, convention):
         factors[module], errors[module] = truncated_part(part, rank=rank, energy=energy)
+        del part  # or it would be held while the next is made
     return Adapter(factors), errors
 
 
