@@ -63,6 +63,12 @@ class Factors:
         """The factors of the transposed update."""
         return Factors(self.b.T, self.a.T)
 
+    def balanced(self) -> "Factors":
+        """The same update with each row of `a` as long as its column of `b`."""
+        rows, columns = np.linalg.norm(self.a, axis=1), np.linalg.norm(self.b, axis=0)
+        ratio = np.sqrt(np.divide(columns, rows, out=np.ones_like(rows), where=(rows > 0) & (columns > 0)))
+        return Factors(self.a * ratio[:, None], self.b / ratio)
+
     def scaled(self, strength: float) -> "Factors":
         """The update times a number."""
         return Factors(self.a, np.float32(strength) * self.b)
@@ -82,7 +88,8 @@ class Factors:
             u [out, k], singular values [n], vt [k, in]; n at most the least of out, rank and in, k at most that and
             what is wanted. In bases of both factors, so that it is exact; singular values of 0 may be left out.
         """
-        left, right = Tall(self.b), Tall(self.a.T)
+        even = self.balanced()
+        left, right = Tall(even.b), Tall(even.a.T)
         u, s, vt = np.linalg.svd(left.coefficients @ right.coefficients.T, full_matrices=False)
         return left.basis(u[:, :rank]), s.astype(np.float32), right.basis(vt[:rank].T).T
 

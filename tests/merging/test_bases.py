@@ -128,3 +128,39 @@ def test_three_adapters_of_three_ranks_and_a_missing_module_merge() -> None:
         assert set(merged.modules) == set(WIDE)
         assert isinstance(merged, Adapter)
         assert merged.rank <= 4
+
+
+@pytest.mark.parametrize("name", ["tsv_m", "iso_c", "knots", "core", "svd"])
+def test_parts_that_cancel_in_an_adapter_change_no_merge(name: str) -> None:
+    """[B x, B, -B x] [A x; A; A x] is B A as well."""
+    first, second = two(0, (3, 3))
+    extra = random_adapter(WIDE, 9, 2)
+    padded = Adapter(
+        {
+            module: Factors(
+                np.concatenate([extra.modules[module].a, pair.a, extra.modules[module].a]),
+                np.concatenate([extra.modules[module].b, pair.b, -extra.modules[module].b], axis=1),
+            )
+            for module, pair in first.modules.items()
+        }
+    )
+    given = {"rank": 3} if name == "svd" else {}
+    assert_same(merge([padded, second], name, **given), merge([first, second], name, **given), 1e-3)
+
+
+@pytest.mark.parametrize("name", ["tsv_m", "iso_c", "knots", "core", "svd"])
+def test_how_an_update_is_split_between_its_factors_changes_no_merge(name: str) -> None:
+    adapters = two(0, (3, 3))
+    skewed = [
+        Adapter({m: Factors(pair.a * np.float32(scale), pair.b / np.float32(scale)) for m, pair in one.modules.items()})
+        for one, scale in zip(adapters, (1e4, 1e-4), strict=True)
+    ]
+    assert_same(merge(skewed, name), merge(adapters, name), 1e-4)
+
+
+def test_tsv_m_keeps_all_that_has_room() -> None:
+    shapes = {Q: (10, 10)}
+    whole = tsv_m([random_adapter(shapes, 0, 8), random_adapter(shapes, 1, 2)])
+    assert np.linalg.matrix_rank(dense(whole)[Q]) == 10
+    crowded = tsv_m([random_adapter(shapes, 0, 8), random_adapter(shapes, 1, 8)])
+    assert np.linalg.matrix_rank(dense(crowded)[Q]) == 10

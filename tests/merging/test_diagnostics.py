@@ -102,6 +102,26 @@ def test_a_missing_module_and_a_single_adapter_are_told_of() -> None:
     assert facts(alone).cut == 0
 
 
+def test_a_zero_update_is_as_a_missing_one() -> None:
+    first, second = two()
+    missing = Adapter({Q: second.modules[Q]}, second.card)
+    zero = Adapter(second.modules | {"layers.0.up_proj": second.modules["layers.0.up_proj"].scaled(0.0)}, second.card)
+    for found in (inspect_merge([first, missing], "product"), inspect_merge([first, zero], "product")):
+        one = facts(found, "layers.0.up_proj")
+        assert (one.output_overlap, one.input_overlap, one.cosine, one.sign_conflict) == (0, 0, 0, 0)
+
+
+def test_what_cancels_is_nothing_and_not_something_foreign() -> None:
+    (first, _) = two()
+    found = inspect_merge([first, first.with_card(first.card)], "product", (1.0, -1.0))  # type: ignore[arg-type]
+    assert facts(found).merge_norm == facts(found).foreign == 0
+
+
+def test_a_merge_that_is_cut_is_looked_at_as_it_is_cut() -> None:
+    found = inspect_merge(two(), "svd")
+    assert facts(found).merge_norm == pytest.approx(np.linalg.norm(dense(merge(two(), "svd"))[Q]), rel=1e-5)
+
+
 def test_what_does_not_fit_is_named() -> None:
     with pytest.raises(CaloraError, match="no merge is called 'tied'"):
         inspect_merge(two(), "tied")

@@ -102,7 +102,9 @@ def test_a_rank_is_cut_to_with_its_errors() -> None:
         ({"tokenizer_source": "base"}, "tokenizer_source: Extra inputs are not permitted"),
         ({"preset": "lorax"}, "preset: "),
         ({"merge_method": "tied"}, "no merge is called 'tied'"),
-        ({"models": [{"model": "summary", "parameters": {"gamma": 0.1}}]}, "models.0.parameters: gamma"),
+        ({"models": [{"model": "summary", "parameters": {"gamma": 0.1}}]}, "summary: `gamma` is one for all adapters"),
+        ({"parameters": {"rank": 2}}, "`rank` does not stand in `parameters`"),
+        ({"parameters": {"density": []}}, "parameters.density"),
         ({"models": [{"model": "summary", "wieght": 1}]}, "models.0.wieght: "),
     ],
 )
@@ -126,6 +128,26 @@ def test_a_weight_for_one_alone_is_refused() -> None:
     models = [{"model": "summary", "parameters": {"weight": 0.5}}, {"model": "es"}]
     with pytest.raises(CaloraError, match="es has no weight, other adapters have"):
         merged(models=models)
+
+
+@pytest.mark.parametrize("parameters", [{"weight": "much"}, {"lambda": "x"}, {"weight": True}])
+def test_what_should_be_a_number_is_named(parameters: dict[str, Any]) -> None:
+    with pytest.raises(CaloraError, match=r"(weight|lambda) = ") as caught:
+        merged(parameters=parameters)
+    assert caught.value.hint == "expected a number"
+
+
+def test_updates_whole_and_factored_do_not_mix() -> None:
+    over = [{"filter": "layers.0", "value": "core"}, {"value": "product"}]
+    with pytest.raises(CaloraError, match="some modules get an update of full rank"):
+        merged(merge_method="ties", parameters={"over": over})
+    assert merged(merge_method="ties", parameters={"over": over}, rank=2)
+
+
+def test_mergekits_slerp_goes_from_its_base_to_the_other() -> None:
+    given = {"merge_method": "slerp", "preset": "mergekit", "parameters": {"t": 0.25}}
+    assert_same(merged(**given, base_model="es"), merge(pair()[::-1], "slerp", preset="mergekit", t=0.25), 1e-5)
+    assert_same(merged(**given, base_model="summary"), merge(pair(), "slerp", preset="mergekit", t=0.25), 1e-5)
 
 
 def test_what_is_written_makes_itself_again(tmp_path: Path) -> None:

@@ -138,8 +138,9 @@ def test_each_adapter_may_have_its_own_density(name: str) -> None:
     method, (first, second) = merge_methods()[name], several(0, 2)
     alone = method([first], density=0.5)
     assert_same(method([first, second], [1.0, 0.0], density=(0.5, 0.1)), alone, 1e-4)
-    with pytest.raises(CaloraError, match="1 values, none for adapter 2"):
-        method([first, second], density=(0.5,))
+    for wrong in ((0.5,), (0.5, 0.2, 0.9)):
+        with pytest.raises(CaloraError, match=f"{len(wrong)} values of density for 2 adapters"):
+            method([first, second], density=wrong)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -54,6 +54,12 @@ def test_a_seed_makes_it_again_and_ranks_that_differ_leave_factors_out() -> None
     assert "factors" not in {trial.method for trial in first}
 
 
+def test_many_adapters_begin_within_the_bounds() -> None:
+    adapters = several(0, 6)
+    loss = distance_to(dense(merge(adapters, "factors")))
+    assert search_merge(adapters, loss, lambda one: -loss(one), budget=30)[0].method == "factors"
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [({"budget": 13}, "budget 13 for 7 methods"), ({"finalists": 0}, "0 finalists"), ({"methods": ("tied",)}, "tied")],

@@ -18,7 +18,9 @@ def command(
         typer.Argument(help="Folders in PEFT's format; or a recipe (.yaml) and the folder of the merged adapter."),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the merged adapter.")] = None,
-    method: Annotated[str, typer.Option("--method", "-m", help="One of --list, or the preset's.")] = "factors",
+    method: Annotated[
+        str | None, typer.Option("--method", "-m", help="One of --list, or the preset's; factors if left out.")
+    ] = None,
     preset: Annotated[str | None, typer.Option(help="Read names and defaults as peft or mergekit does.")] = None,
     strengths: options.StrengthsOption = None,
     parameter: Annotated[
@@ -52,7 +54,10 @@ def command(
     from calora.errors import CaloraError
 
     places = list(adapters or ())
+    told = {"--method": method, "--preset": preset, "--strengths": strengths, "--parameter": parameter}
+    ignored = [name for name, value in (told | {"--rank": rank, "--energy": energy}).items() if value is not None]
     if auto:
+        _refuse(ignored, "--auto finds them")
         if composition is None or out is None or not places:
             raise CaloraError("--auto needs adapters, --composition and --out", "what is it to be for, and where to?")
         search(places, out, composition, backbone, data, budget, force)
@@ -60,13 +65,21 @@ def command(
     if places and places[0].suffix in (".yaml", ".yml"):
         if len(places) > 2 or (len(places) == 2 and out is not None):
             raise CaloraError("a recipe names its adapters itself", "calora merge recipe.yaml OUT")
+        _refuse(ignored, "the recipe says how")
         out = places[1] if len(places) == 2 else out
         recipe = _read(places[0])
     else:
-        recipe = _made(places, method, preset, strengths, parameter or [], rank, energy)
+        recipe = _made(places, method or "factors", preset, strengths, parameter or [], rank, energy)
     if out is None:
         raise CaloraError("where to?", "name a folder for the merged adapter: --out merged")
     _merge(recipe, out, composition, backbone, force)
+
+
+def _refuse(given: list[str], why: str) -> None:
+    from calora.errors import CaloraError
+
+    if given:
+        raise CaloraError(f"{', '.join(given)} would be ignored: {why}", "leave them out")
 
 
 def _read(path: Path) -> "MergeRecipe":
@@ -96,10 +109,15 @@ def _made(
             "nothing to merge", "give folders of adapters or a recipe; `calora merge --list` shows the methods"
         )
     given = options.parse_strengths(strengths)
-    if given is not None and len(given) != len(adapters):
-        raise CaloraError(f"{len(given)} strengths for {len(adapters)} adapters", "give one strength an adapter")
+    chosen = dict(map(options.parse_parameter, parameters))
+    of_each = {"weight": given} if given is not None else {}
+    if isinstance(chosen.get("density"), tuple):
+        of_each["density"] = chosen.pop("density")
+    for key, values in of_each.items():
+        if len(values) != len(adapters):
+            raise CaloraError(f"{len(values)} values of {key} for {len(adapters)} adapters", "give one an adapter")
     entries = tuple(
-        ModelEntry(model=str(folder), parameters={} if given is None else {"weight": given[place]})
+        ModelEntry(model=str(folder), parameters={key: values[place] for key, values in of_each.items()})
         for place, folder in enumerate(adapters)
     )
     name = find_convention(method, preset).method if preset is None else method
@@ -108,7 +126,7 @@ def _made(
             merge_method=name,
             models=entries,
             preset=preset,  # type: ignore[arg-type]
-            parameters=dict(map(options.parse_parameter, parameters)),
+            parameters=chosen,
             rank=rank,
             energy=energy,
         )

@@ -80,14 +80,21 @@ def parse_parameter(text: str) -> tuple[str, Any]:
     """Read `density=0.5`: a name and a number, true or false, a word, or numbers such as [1, 0.5].
 
     Raises:
-        CaloraError: There is no value.
+        CaloraError: There is no value, or it is an option's.
     """
     import yaml
 
     key, sign, value = text.partition("=")
     if not sign:
         raise CaloraError(f"parameter {text!r}", "write it as density=0.5")
-    found = yaml.safe_load(value)
+    if key in ("adapters", "energy", "method", "preset", "rank", "strengths"):
+        raise CaloraError(f"parameter {text!r} is no parameter of a method", f"give it as an option: --{key} {value}")
+    try:
+        found = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise CaloraError(
+            f"parameter {text!r} cannot be read", "write it as density=0.5 or density=[0.5,0.2]"
+        ) from error
     return key, tuple(found) if isinstance(found, list) else found
 
 

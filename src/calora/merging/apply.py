@@ -85,7 +85,9 @@ def merged_modules(
         CaloraError: As `merge`.
     """
     convention, strengths = _resolved(adapters, method, strengths, preset, parameters)
-    yield from _module_by_module(adapters, strengths, convention)
+    rank = max((adapter.rank for adapter in adapters), default=1)
+    for module, part in _module_by_module(adapters, strengths, convention):
+        yield module, truncated_part(part, rank=rank)[0] if convention.truncated else part
 
 
 def _resolved(

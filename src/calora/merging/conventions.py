@@ -90,6 +90,8 @@ def in_mergekits_words(convention: Convention, given: Mapping[str, Any]) -> Conv
             normalized = value
         elif key == "rescale" and "rescale" in ours:
             ours["rescale"] = "l1" if value else "none"
+        elif key == "max_iter" and "steps" in ours:
+            ours["steps"] = value
         elif key == "int8_mask":
             continue  # the type of a mask that calora does not hold
         else:

@@ -77,14 +77,16 @@ def truncated_part(
         return part, 0.0
     u, s, vt = part.svd(rank) if isinstance(part, Factors) else _leading(part, rank)
     squares = np.square(s, dtype=np.float64)
-    # Of a large matrix only the first terms are known; the rest is what its own norm has more.
-    beyond = 0.0 if isinstance(part, Factors) or len(s) == min(part.shape) else _squares(part) - squares.sum()
     if energy is not None:
         rank = int(np.searchsorted(np.cumsum(squares), energy * squares.sum() * (1 - 1e-7))) + 1
     roots = np.sqrt(s[:rank])
-    whole = squares.sum() + beyond
-    lost = max(0.0, squares[rank:].sum() + beyond)
-    return Factors(roots[:, None] * vt[:rank], u[:, :rank] * roots), float(np.sqrt(lost / whole)) if whole else 0.0
+    cut = Factors(roots[:, None] * vt[:rank], u[:, :rank] * roots)
+    if isinstance(part, Factors):
+        whole, lost = squares.sum(), squares[rank:].sum()
+    else:  # of a large matrix only the first terms are known
+        whole = _squares(part)
+        lost = sum(_squares(rows - left @ cut.a) for rows, left in zip(blocks(part), blocks(cut.b), strict=True))
+    return cut, float(np.sqrt(lost / whole)) if whole else 0.0
 
 
 def _leading(update: Array, rank: int | None) -> tuple[Array, Array, Array]:

@@ -15,6 +15,7 @@ from calora.merging.geometry import Doubles, cosines, gram, inner
 from calora.merging.inputs import checked, names
 from calora.storage import Array
 
+_ROUNDING = 1e-10
 WASHED_OUT = 0.4  # the mean of the factors of two that share nothing leaves a quarter
 
 
@@ -29,7 +30,7 @@ class ModuleFacts:
             Vetterli, 2007).
         cosine: Between updates, the mean over pairs.
         sign_conflict: The share of entries at which not all updates have one sign; half for two that have nothing to do
-            with each other.
+            with each other. Zero updates have no sign.
         output_overlap: How much of one update's column space lies in another's, from 0 to 1: the mean squared cosine of
             their principal angles, the mean over pairs.
         input_overlap: The same of their row spaces.
@@ -125,10 +126,14 @@ def _facts(module: str, pairs: Sequence[Factors | None], merged: Factors | Array
     products = gram(pairs)
     norms = np.sqrt(np.maximum(0.0, products.diagonal()))
     with_merge = np.array([0.0 if pair is None else _inner_with(pair, merged) for pair in pairs])
-    length = merged.norm() if isinstance(merged, Factors) else float(np.linalg.norm(merged.astype(np.float64)))
-    present = [pair for pair in pairs if pair is not None]
-    bases = [_bases(pair) for pair in present]
     squares = norms**2
+    square = (
+        inner(merged, merged) if isinstance(merged, Factors) else float(np.sum(np.square(merged, dtype=np.float64)))
+    )
+    length = float(np.sqrt(square)) if square > _ROUNDING * squares.sum() else 0.0
+    present = [pair for pair, norm in zip(pairs, norms, strict=True) if pair is not None and norm]
+    bases = [_bases(pair) for pair in present]
+    bases += [(left[:, :0], right[:, :0]) for left, right in bases[:1] for _ in range(len(pairs) - len(present))]
     return ModuleFacts(
         module=module,
         norms=tuple(map(float, norms)),
@@ -164,6 +169,8 @@ def _mean_over_pairs(matrix: Doubles) -> float:
 
 
 def _sign_conflict(pairs: Sequence[Factors]) -> float:
+    if len(pairs) < 2:
+        return 0.0
     positive = [pair.update() > 0 for pair in pairs]
     together = np.logical_and.reduce(positive) | ~np.logical_or.reduce(positive)
     return float(1 - together.mean())

@@ -9,7 +9,6 @@ import numpy as np
 from pydantic import Field
 
 from calora.adapter import Adapter, Factors
-from calora.errors import CaloraError
 from calora.merging.dense import DenseUpdate
 from calora.merging.inputs import checked, modules, names, one_rank
 from calora.merging.spaces import Coordinates, Form, Space, core_space, knots_space, product_space
@@ -52,16 +51,8 @@ class Party:
         return np.random.default_rng(int.from_bytes(digest))
 
     def own(self, values: float | tuple[float, ...]) -> float:
-        """The value of its adapter, where there may be one for all.
-
-        Raises:
-            CaloraError: There are several, and none at its place.
-        """
-        if not isinstance(values, tuple):
-            return values
-        if self.place >= len(values):
-            raise CaloraError(f"{len(values)} values, none for adapter {self.place + 1}", "give one an adapter")
-        return values[self.place]
+        """The value of its adapter, where there may be one for all."""
+        return values[self.place] if isinstance(values, tuple) else values
 
 
 Rule = Callable[[Sequence[Party]], Array]

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -17,6 +17,7 @@ from calora.merging.registry import find_merge_method
 from calora.storage import read_recipe_file
 
 Scalar = bool | int | float | str
+Along = Annotated[tuple[float, ...], Field(min_length=1)]
 _LAYER = re.compile(r"\.(\d+)\.")
 
 
@@ -27,11 +28,11 @@ class _Strict(BaseModel):
 class Filtered(_Strict):
     """A value for the modules whose name contains `filter`; for all that are left without it, or with `*`."""
 
-    value: Scalar | tuple[float, ...]
+    value: Scalar | Along
     filter: str | None = None
 
 
-Setting = Scalar | tuple[Filtered, ...] | tuple[float, ...]
+Setting = Scalar | Annotated[tuple[Filtered, ...], Field(min_length=1)] | Along
 
 
 class ModelEntry(_Strict):
@@ -80,13 +81,16 @@ class MergeRecipe(_Strict):
             )
         if self.rank is not None and self.energy is not None:
             raise ValueError("give `rank` or `energy`, not both")
-        for key in self.parameters:
-            if any(key in entry.parameters for entry in self.models) and key not in _OF_EACH:
-                raise ValueError(f"`{key}` is one number for all adapters")
+        for key in sorted(_AT_THE_TOP & set(self.parameters)):
+            raise ValueError(f"`{key}` does not stand in `parameters` but beside it")
+        for entry in self.models:
+            for key in sorted(set(entry.parameters) - set(_OF_EACH)):
+                raise ValueError(f"{entry.model}: `{key}` is one for all adapters; of each are {', '.join(_OF_EACH)}")
         return self
 
 
 _OF_EACH = ("weight", "density")
+_AT_THE_TOP = {"rank", "energy", "preset", "method", "strengths", "adapters"}
 
 
 def read_merge_recipe(path: str | Path) -> MergeRecipe:
@@ -97,13 +101,6 @@ def read_merge_recipe(path: str | Path) -> MergeRecipe:
     """
     recipe = read_recipe_file(Path(path), MergeRecipe)
     find_convention(recipe.merge_method, recipe.preset)
-    for place, entry in enumerate(recipe.models):
-        unknown = sorted(set(entry.parameters) - set(_OF_EACH))
-        if unknown:
-            raise CaloraError(
-                f"recipe {path}: models.{place}.parameters: {', '.join(unknown)}",
-                f"one adapter's own are {', '.join(_OF_EACH)}; the others stand in `parameters`, for all",
-            )
     return recipe
 
 
@@ -145,8 +142,10 @@ def merge_by_recipe(recipe: MergeRecipe, adapters: Sequence[Adapter]) -> tuple[A
             parts[module] = part.scaled(scale) if isinstance(part, Factors) else scale * part
         errors.update(lost)
     parts = {module: parts[module] for module in names}
-    whole = all(isinstance(part, Factors) for part in parts.values())
-    return (Adapter(parts) if whole else DenseUpdate(parts)), errors
+    whole = {isinstance(part, Factors) for part in parts.values()}
+    if len(whole) > 1:
+        raise CaloraError("some modules get an update of full rank, others not", "set one `over` for all, or a rank")
+    return (Adapter(parts) if whole == {True} else DenseUpdate(parts)), errors
 
 
 def full_rank(recipe: MergeRecipe, adapters: Sequence[Adapter]) -> bool:
@@ -179,8 +178,25 @@ def _settings(recipe: MergeRecipe, module: str, depth: float) -> tuple[list[floa
         densities = [of(entry, "density") for entry in recipe.models]
         default = _chosen(recipe, {}).get("density")
         parameters["density"] = tuple(default if density is None else density for density in densities)
-    scale = float(parameters.pop("lambda", 1.0))
-    return (None if weights[0] is None else [float(weight) for weight in weights]), parameters, scale
+    if recipe.preset == "mergekit" and recipe.merge_method == "slerp" and _second_is_base(recipe):
+        parameters["t"] = 1 - _number("t", parameters.get("t", 0.5))  # from the base model to the other
+    scale = _number("lambda", parameters.pop("lambda", 1.0))
+    return (None if weights[0] is None else [_number("weight", weight) for weight in weights]), parameters, scale
+
+
+def _second_is_base(recipe: MergeRecipe) -> bool:
+    return len(recipe.models) == 2 and recipe.models[1].model == recipe.base_model
+
+
+def _number(key: str, value: Any) -> float:
+    """A setting that is a number.
+
+    Raises:
+        CaloraError: It is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise CaloraError(f"{key} = {value!r}", "expected a number")
+    return float(value)
 
 
 def _chosen(recipe: MergeRecipe, parameters: Mapping[str, Any]) -> dict[str, Any]:

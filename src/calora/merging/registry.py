@@ -77,7 +77,13 @@ def merge_method(name: str, *, title: str, source: str, aliases: tuple[str, ...]
 
         @functools.wraps(merge)
         def checked(adapters: Sequence[Adapter], strengths: Sequence[float] | None = None, **given: Any) -> Any:
-            return merge(adapters, strengths, **_valid(name, parameters, given))
+            valid = _valid(name, parameters, given)
+            for key, value in valid.items():
+                if isinstance(value, tuple) and len(value) != len(adapters):
+                    raise CaloraError(
+                        f"{len(value)} values of {key} for {len(adapters)} adapters", "give one an adapter"
+                    )
+            return merge(adapters, strengths, **valid)
 
         method = MergeMethod(name, title, source, checked, parameters, aliases)
         _METHODS[name] = method

@@ -121,7 +121,7 @@ def _minimize(loss: Callable[[Sequence[float]], float], start: Sequence[float], 
         raise CaloraError("a search needs nevergrad, which is not installed", "pip install 'calora[search]'") from error
     if budget < 1:
         return
-    place: Any = nevergrad.p.Array(init=np.array(start), lower=_LEAST, upper=_MOST)
+    place: Any = nevergrad.p.Array(init=np.clip(start, _LEAST, _MOST), lower=_LEAST, upper=_MOST)
     place.random_state = np.random.RandomState(seed)
     with warnings.catch_warnings():
         # Nevergrad hands scipy a tolerance of 0, which scipy reports and replaces by its own.

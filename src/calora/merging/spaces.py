@@ -38,6 +38,7 @@ def knots_space(pairs: Sequence[Factors]) -> Coordinates:
 
     [dW_1, ..., dW_N] = U S [V_1, ..., V_N]^T; update i is U (S V_i^T), and S V_i^T, [at most R, in], is what is merged.
     """
+    pairs = [pair.balanced() for pair in pairs]
     left, parts = side_by_side(pairs)
 
     def form(pair: Factors, part: Array) -> Form:
@@ -53,6 +54,7 @@ def core_space(pairs: Sequence[Factors]) -> Coordinates:
     below each other; M_i is at most [R, R]. The work takes those of the B_i beside and the A_i below each other, which
     span the same, but change with how an update is split into B and A.
     """
+    pairs = [pair.balanced() for pair in pairs]
     left, _ = side_by_side(pairs)
     right, _ = side_by_side([pair.transposed() for pair in pairs])
 

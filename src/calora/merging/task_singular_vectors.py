@@ -40,11 +40,13 @@ def _tsv_m(pairs: Sequence[tuple[float, Factors]]) -> Factors:
     present = [(weight, pair) for weight, pair in pairs if weight and pair.norm()]
     if not present:
         return pairs[0][1].scaled(0.0)
-    room = min(present[0][1].shape) // len(present)
+    parts = [(weight, *pair.svd()) for weight, pair in present]
+    ranks = [np.count_nonzero(s > NOTHING * s[0]) for _, _, s, _ in parts]
+    side = min(present[0][1].shape)
+    most = side if sum(ranks) <= side else max(1, side // len(present))
     left, values, right = [], [], []
-    for weight, pair in present:
-        u, s, vt = pair.svd()
-        kept = max(1, min(len(s), room))
+    for (weight, u, s, vt), rank in zip(parts, ranks, strict=True):
+        kept = min(int(rank), most)
         left.append(u[:, :kept])
         values.append(np.float32(weight) * s[:kept])
         right.append(vt[:kept].T)
