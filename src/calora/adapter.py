@@ -59,10 +59,6 @@ class Factors:
         """The update as a matrix [out, in]."""
         return self.b @ self.a
 
-    def transposed(self) -> "Factors":
-        """The factors of the transposed update."""
-        return Factors(self.b.T, self.a.T)
-
     def balanced(self) -> "Factors":
         """The same update with each row of `a` as long as its column of `b`."""
         rows, columns = np.linalg.norm(self.a, axis=1), np.linalg.norm(self.b, axis=0)

@@ -18,10 +18,10 @@ class Tall:
     several times as fast as LAPACK's QR, and what is dependent is left out: k is the rank, or 1 of a zero matrix.
 
     Args:
-        columns: [rows, n], float32.
+        columns: [rows, n], as exact as float32.
     """
 
-    def __init__(self, columns: Array) -> None:
+    def __init__(self, columns: Array | Doubles) -> None:
         self.columns: Doubles = columns.astype(np.float64)
         values, vectors = np.linalg.eigh(self.columns.T @ self.columns)
         kept = values > NOTHING**2 * values[-1]
@@ -31,7 +31,7 @@ class Tall:
         self._inverse: Doubles = vectors[:, kept] / np.where(roots > 0, roots, 1.0)
         self.coefficients: Doubles = (vectors[:, kept] * roots).T
 
-    def basis(self, turned: Doubles | None = None) -> Array:
+    def basis(self, turned: Array | Doubles | None = None) -> Array:
         """The basis, or some combinations of it.
 
         Args:
@@ -44,7 +44,7 @@ class Tall:
         return (self.columns @ inverse).astype(np.float32)
 
 
-def polar(columns: Array) -> Array:
+def polar(columns: Array | Doubles) -> Array:
     """The nearest matrix with orthonormal columns, C (C^T C)^-1/2: [rows, n].
 
     Dependent columns share what directions there are, and the result has fewer of them.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from calora.adapter import Factors
-from calora.linalg import NOTHING, Tall
+from calora.linalg import NOTHING, Doubles, Tall
 from calora.storage import Array
 
 Form = Callable[[], Array]
@@ -38,13 +38,16 @@ def knots_space(pairs: Sequence[Factors]) -> Coordinates:
 
     [dW_1, ..., dW_N] = U S [V_1, ..., V_N]^T; update i is U (S V_i^T), and S V_i^T, [at most R, in], is what is merged.
     """
-    pairs = [pair.balanced() for pair in pairs]
-    left, parts = side_by_side(pairs)
+    joint = Joint(pairs)
+    u = _left_vectors(np.concatenate(joint.cores, axis=1))
+    left = joint.left.basis(u)
 
-    def form(pair: Factors, part: Array) -> Form:
-        return lambda: part @ pair.a
+    def form(pair: Factors, part: Doubles) -> Form:
+        turned = (u.T @ part).astype(np.float32)
+        return lambda: turned @ pair.a
 
-    return Coordinates([form(*both) for both in zip(pairs, parts, strict=True)], lambda merged: Factors(merged, left))
+    parts = zip(joint.pairs, joint.lefts, strict=True)
+    return Coordinates([form(*both) for both in parts], lambda merged: Factors(merged, left))
 
 
 def core_space(pairs: Sequence[Factors]) -> Coordinates:
@@ -54,26 +57,40 @@ def core_space(pairs: Sequence[Factors]) -> Coordinates:
     below each other; M_i is at most [R, R]. The work takes those of the B_i beside and the A_i below each other, which
     span the same, but change with how an update is split into B and A.
     """
-    pairs = [pair.balanced() for pair in pairs]
-    left, _ = side_by_side(pairs)
-    right, _ = side_by_side([pair.transposed() for pair in pairs])
+    joint = Joint(pairs)
+    u = _left_vectors(np.concatenate(joint.cores, axis=1))
+    v = _left_vectors(np.concatenate([core.T for core in joint.cores], axis=1))
+    left, right = joint.left.basis(u), joint.right.basis(v)
 
-    def form(pair: Factors) -> Form:
-        return lambda: (left.T @ pair.b) @ (pair.a @ right)
+    def form(core: Doubles) -> Form:
+        return lambda: (u.T @ core @ v).astype(np.float32)
 
-    return Coordinates([form(pair) for pair in pairs], lambda core: Factors(right.T, left @ core))
+    return Coordinates([form(core) for core in joint.cores], lambda core: Factors(right.T, left @ core))
 
 
-def side_by_side(pairs: Sequence[Factors]) -> tuple[Array, list[Array]]:
-    """The left singular vectors of [dW_1, ..., dW_N], from bases of the factors: no update is formed.
+class Joint:
+    """Updates of one module in orthonormal bases of all columns and of all rows, from which nothing is large any more.
 
-    Returns:
-        U [out, n], n the rank of all updates together, and for each update the [n, r_i] matrix U^T B_i: U^T dW_i is
-        that times A_i.
+    Attributes:
+        pairs: The updates' factors, balanced.
+        left: Of [B_1, ..., B_N].
+        right: Of the A_i below each other, transposed.
+        lefts: Each B_i in the first basis, [k, r_i].
+        cores: Each update in both bases, [k, l].
     """
-    left = Tall(np.concatenate([pair.b for pair in pairs], axis=1))
-    tops = np.split(left.coefficients, np.cumsum([pair.rank for pair in pairs])[:-1], axis=1)
-    core = [top @ Tall(pair.a.T).coefficients.T for top, pair in zip(tops, pairs, strict=True)]
-    u, s, _ = np.linalg.svd(np.concatenate(core, axis=1), full_matrices=False)
-    u = u[:, : max(1, np.count_nonzero(s > NOTHING * s[0]))]
-    return left.basis(u), [(u.T @ top).astype(np.float32) for top in tops]
+
+    def __init__(self, pairs: Sequence[Factors]) -> None:
+        self.pairs = [pair.balanced() for pair in pairs]
+        ends = np.cumsum([pair.rank for pair in pairs])[:-1]
+        self.left = Tall(np.concatenate([pair.b for pair in self.pairs], axis=1))
+        self.right = Tall(np.concatenate([pair.a for pair in self.pairs], axis=0).T)
+        self.lefts = np.split(self.left.coefficients, ends, axis=1)
+        rights = np.split(self.right.coefficients, ends, axis=1)
+        self.cores: list[Doubles] = [b @ a.T for b, a in zip(self.lefts, rights, strict=True)]
+
+
+def _left_vectors(core: Doubles) -> Doubles:
+    """Left singular vectors, without those of singular value 0."""
+    u, s, _ = np.linalg.svd(core, full_matrices=False)
+    kept: Doubles = u[:, : max(1, np.count_nonzero(s > NOTHING * s[0]))]
+    return kept

@@ -9,6 +9,7 @@ from calora.linalg import NOTHING, polar
 from calora.merging.inputs import checked, modules, weighted
 from calora.merging.linear import weighted_sum
 from calora.merging.registry import merge_method
+from calora.merging.spaces import Joint
 
 
 @merge_method("tsv_m", title="TSV-M", source="https://arxiv.org/abs/2412.00081")
@@ -40,18 +41,20 @@ def _tsv_m(pairs: Sequence[tuple[float, Factors]]) -> Factors:
     present = [(weight, pair) for weight, pair in pairs if weight and pair.norm()]
     if not present:
         return pairs[0][1].scaled(0.0)
-    parts = [(weight, *pair.svd()) for weight, pair in present]
-    ranks = [np.count_nonzero(s > NOTHING * s[0]) for _, _, s, _ in parts]
+    joint = Joint([pair for _, pair in present])
+    parts = [np.linalg.svd(core, full_matrices=False) for core in joint.cores]
+    ranks = [int(np.count_nonzero(s > NOTHING * s[0])) for _, s, _ in parts]
     side = min(present[0][1].shape)
     most = side if sum(ranks) <= side else max(1, side // len(present))
     left, values, right = [], [], []
-    for (weight, u, s, vt), rank in zip(parts, ranks, strict=True):
-        kept = min(int(rank), most)
+    for (weight, _), (u, s, vt), rank in zip(present, parts, ranks, strict=True):
+        kept = min(rank, most)
         left.append(u[:, :kept])
-        values.append(np.float32(weight) * s[:kept])
+        values.append(weight * s[:kept])
         right.append(vt[:kept].T)
-    scales = np.concatenate(values)
-    return Factors(polar(np.concatenate(right, axis=1)).T, polar(np.concatenate(left, axis=1)) * scales)
+    scales = np.concatenate(values).astype(np.float32)
+    rows, columns = (polar(np.concatenate(vectors, axis=1)) for vectors in (right, left))
+    return Factors(joint.right.basis(rows).T, joint.left.basis(columns) * scales)
 
 
 @merge_method("iso_c", title="Iso-C", source="https://arxiv.org/abs/2502.04959")
