@@ -121,7 +121,11 @@ def test_a_rule_over_whole_adapters_needs_one_setting() -> None:
     with pytest.raises(CaloraError, match="looks at whole adapters") as caught:
         merged(merge_method="knots", parameters=varying)
     assert "scope: module" in str(caught.value.hint)
-    assert merged(merge_method="knots", parameters=varying | {"scope": "module"})
+    found = merged(merge_method="knots", parameters=varying | {"scope": "module"})
+    for density, kind in ((0.2, "mlp"), (1.0, "self_attn")):
+        expected = merge(pair(), "knots", density=density, scope="module")
+        for module in (name for name in LAYERS if kind in name):
+            np.testing.assert_allclose(dense(found)[module], dense(expected)[module], atol=1e-5)
 
 
 def test_a_weight_for_one_alone_is_refused() -> None:
@@ -141,7 +145,9 @@ def test_updates_whole_and_factored_do_not_mix() -> None:
     over = [{"filter": "layers.0", "value": "core"}, {"value": "product"}]
     with pytest.raises(CaloraError, match="some modules get an update of full rank"):
         merged(merge_method="ties", parameters={"over": over})
-    assert merged(merge_method="ties", parameters={"over": over}, rank=2)
+    cut = merged(merge_method="ties", parameters={"over": over}, rank=2)
+    assert isinstance(cut, Adapter)
+    assert set(cut.modules) == set(LAYERS)
 
 
 def test_mergekits_slerp_goes_from_its_base_to_the_other() -> None:

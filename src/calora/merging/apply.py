@@ -4,8 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from calora.adapter import Adapter, Factors
 from calora.errors import CaloraError
 from calora.merging.conventions import Convention, find_convention, in_mergekits_words
@@ -119,7 +117,7 @@ def _module_by_module(
         return
     checked(adapters, strengths, 1.0)
     for module in modules(adapters):
-        yield module, own(_alone(adapters, module), strengths, **convention.parameters).modules[module]
+        yield module, own(part_of(adapters, [module]), strengths, **convention.parameters).modules[module]
 
 
 def _normalized(strengths: Sequence[float]) -> list[float]:
@@ -129,11 +127,12 @@ def _normalized(strengths: Sequence[float]) -> list[float]:
     return [strength / total for strength in strengths]
 
 
-def _alone(adapters: Sequence[Adapter], module: str) -> list[Adapter]:
-    """Adapters of one module; a zero update where one lacks it, so that each keeps its place and its strength."""
-    first = next(adapter.modules[module] for adapter in adapters if module in adapter.modules)
-    nothing: Mapping[str, Factors] = {module: Factors(np.zeros_like(first.a), np.zeros_like(first.b))}
+def part_of(adapters: Sequence[Adapter], members: Sequence[str]) -> list[Adapter]:
+    """Adapters of some modules alone; a zero update where one lacks a module, so that each keeps its place."""
+    own = {
+        module: next(adapter.modules[module] for adapter in adapters if module in adapter.modules) for module in members
+    }
     return [
-        Adapter({module: adapter.modules[module]} if module in adapter.modules else nothing, adapter.card)
+        Adapter({module: adapter.modules.get(module) or pair.scaled(0.0) for module, pair in own.items()}, adapter.card)
         for adapter in adapters
     ]

@@ -1,16 +1,14 @@
 """Core-space merging: merge updates entry by entry as small matrices in shared bases of both sides."""
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
-
-from pydantic import Field
 
 from calora.adapter import Adapter
-from calora.merging.dare import Seed, dare
+from calora.merging.dare import Seed
 from calora.merging.dense import DenseUpdate
 from calora.merging.entrywise import Density
+from calora.merging.knots import InBasis, in_basis
 from calora.merging.registry import merge_method
-from calora.merging.ties import Scope, Sign, ties
+from calora.merging.ties import Scope, Sign
 
 
 @merge_method("core", title="Core-space merge", source="https://arxiv.org/abs/2509.17786", aliases=("core_space",))
@@ -18,7 +16,7 @@ def core_space(
     adapters: Sequence[Adapter],
     strengths: Sequence[float] | None = None,
     *,
-    rule: Annotated[Literal["ties", "dare"], Field(description="the merge that is done in the bases")] = "ties",
+    rule: InBasis = "ties",
     density: Density = 0.2,
     sign: Sign = "total",
     scope: Scope = "module",
@@ -45,6 +43,4 @@ def core_space(
     Raises:
         CaloraError: The adapters differ in shapes, or a parameter is out of its range.
     """
-    if rule == "dare":
-        return dare(adapters, strengths, density=density, seed=seed, over="core")
-    return ties(adapters, strengths, density=density, sign=sign, scope=scope, over="core")
+    return in_basis("core", adapters, strengths, rule, density, sign, scope, seed)

@@ -8,9 +8,27 @@ from pydantic import Field
 from calora.adapter import Adapter
 from calora.merging.dare import Seed, dare
 from calora.merging.dense import DenseUpdate
-from calora.merging.entrywise import Density
+from calora.merging.entrywise import Density, Over
 from calora.merging.registry import merge_method
 from calora.merging.ties import Scope, Sign, ties
+
+InBasis = Annotated[Literal["ties", "dare"], Field(description="the merge that is done in the basis")]
+
+
+def in_basis(
+    over: Over,
+    adapters: Sequence[Adapter],
+    strengths: Sequence[float] | None,
+    rule: InBasis,
+    density: float | tuple[float, ...],
+    sign: Sign,
+    scope: Scope,
+    seed: int,
+) -> Adapter | DenseUpdate:
+    """TIES or DARE over the matrices of a basis; `sign` and `scope` are of TIES, `seed` is of DARE."""
+    if rule == "dare":
+        return dare(adapters, strengths, density=density, seed=seed, over=over)
+    return ties(adapters, strengths, density=density, sign=sign, scope=scope, over=over)
 
 
 @merge_method("knots", title="KnOTS", source="https://arxiv.org/abs/2410.19735")
@@ -18,7 +36,7 @@ def knots(
     adapters: Sequence[Adapter],
     strengths: Sequence[float] | None = None,
     *,
-    rule: Annotated[Literal["ties", "dare"], Field(description="the merge that is done in the basis")] = "ties",
+    rule: InBasis = "ties",
     density: Density = 1.0,
     sign: Sign = "total",
     scope: Scope = "adapter",
@@ -45,6 +63,4 @@ def knots(
     Raises:
         CaloraError: The adapters differ in shapes, or a parameter is out of its range.
     """
-    if rule == "dare":
-        return dare(adapters, strengths, density=density, seed=seed, over="knots")
-    return ties(adapters, strengths, density=density, sign=sign, scope=scope, over="knots")
+    return in_basis("knots", adapters, strengths, rule, density, sign, scope, seed)

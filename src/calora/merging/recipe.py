@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from calora.adapter import Adapter, Factors
 from calora.errors import CaloraError
-from calora.merging.apply import merge_measured
+from calora.merging.apply import merge_measured, part_of
 from calora.merging.conventions import Preset, find_convention
 from calora.merging.dense import DenseUpdate
 from calora.merging.inputs import modules
@@ -129,8 +129,10 @@ def merge_by_recipe(recipe: MergeRecipe, adapters: Sequence[Adapter]) -> tuple[A
     errors: dict[str, float] = {}
     for members in groups.values():
         strengths, parameters, scale = settings[members[0]]
+        if len(groups) > 1:
+            _check_scope(recipe, parameters)
         merged, lost = merge_measured(
-            adapters if len(groups) == 1 else _only(adapters, members, recipe, parameters),
+            adapters if len(groups) == 1 else part_of(adapters, members),
             recipe.merge_method,
             strengths,
             preset=recipe.preset,
@@ -150,13 +152,8 @@ def merge_by_recipe(recipe: MergeRecipe, adapters: Sequence[Adapter]) -> tuple[A
 
 def full_rank(recipe: MergeRecipe, adapters: Sequence[Adapter]) -> bool:
     """Whether the result will have full rank and is not cut: one module tells."""
-    module = modules(adapters)[0]
-    parts = [{module: adapter.modules[module]} if module in adapter.modules else {} for adapter in adapters]
-    some = next(part[module] for part in parts if part)
-    alone = [
-        Adapter(part or {module: some.scaled(0.0)}, adapter.card) for part, adapter in zip(parts, adapters, strict=True)
-    ]
-    return isinstance(merge_by_recipe(recipe, alone)[0], DenseUpdate)
+    first = part_of(adapters, modules(adapters)[:1])
+    return isinstance(merge_by_recipe(recipe, first)[0], DenseUpdate)
 
 
 def _settings(recipe: MergeRecipe, module: str, depth: float) -> tuple[list[float] | None, dict[str, Any], float]:
@@ -233,20 +230,14 @@ def _depth(module: str, names: Sequence[str]) -> float:
     return int(match[1]) / last if match and last else 0.0
 
 
-def _only(
-    adapters: Sequence[Adapter], members: Sequence[str], recipe: MergeRecipe, parameters: Mapping[str, Any]
-) -> list[Adapter]:
-    """The adapters without their other modules.
+def _check_scope(recipe: MergeRecipe, parameters: Mapping[str, Any]) -> None:
+    """Refuse settings that differ between modules where a rule looks at whole adapters.
 
     Raises:
-        CaloraError: The rule looks at whole adapters.
+        CaloraError: It does.
     """
     if _chosen(recipe, parameters).get("scope") == "adapter":
         raise CaloraError(
             f"{recipe.merge_method} looks at whole adapters, and its settings differ between modules",
             "set `scope: module`, or the same everywhere",
         )
-    kept = [{name: adapter.modules[name] for name in members if name in adapter.modules} for adapter in adapters]
-    some = next(parts for parts in kept if parts)
-    nothing = {name: pair.scaled(0.0) for name, pair in list(some.items())[:1]}
-    return [Adapter(parts or nothing, adapter.card) for parts, adapter in zip(kept, adapters, strict=True)]
