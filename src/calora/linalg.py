@@ -28,8 +28,9 @@ class Tall:
         if not kept.any():
             kept[-1], values[-1] = True, 0.0
         roots = np.sqrt(values[kept])
-        self._inverse: Doubles = vectors[:, kept] / np.where(roots > 0, roots, 1.0)
-        self.coefficients: Doubles = (vectors[:, kept] * roots).T
+        self._vectors: Doubles = vectors[:, kept]
+        self._inverse: Doubles = self._vectors / np.where(roots > 0, roots, 1.0)
+        self.coefficients: Doubles = (self._vectors * roots).T
 
     def basis(self, turned: Array | Doubles | None = None) -> Array:
         """The basis, or some combinations of it.
@@ -43,12 +44,24 @@ class Tall:
         inverse = self._inverse if turned is None else self._inverse @ turned
         return (self.columns @ inverse).astype(np.float32)
 
+    def polar(self) -> Array:
+        """The nearest matrix with orthonormal columns, C (C^T C)^-1/2: [rows, n]."""
+        return self.basis(self._vectors.T)
+
 
 def polar(columns: Array | Doubles) -> Array:
     """The nearest matrix with orthonormal columns, C (C^T C)^-1/2: [rows, n].
 
     Dependent columns share what directions there are, and the result has fewer of them.
     """
-    tall = Tall(columns)
-    u, _, vt = np.linalg.svd(tall.coefficients, full_matrices=False)
-    return tall.basis(u @ vt)
+    return Tall(columns).polar()
+
+
+def left_vectors(matrix: Doubles) -> Doubles:
+    """Left singular vectors of a small matrix [k, n], those of the largest values first, without those of value 0.
+
+    From the eigenvectors of its Gram matrix, as in `Tall`.
+    """
+    values, vectors = np.linalg.eigh(matrix @ matrix.T)
+    kept = max(1, np.count_nonzero(values > NOTHING**2 * values[-1]))
+    return vectors[:, ::-1][:, :kept]

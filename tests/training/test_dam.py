@@ -7,21 +7,20 @@ import pytest
 
 from calora.backbone import Backbone
 from calora.merging import cat
+from calora.merging.learnt import Learnt, LearntCard
 from calora.tasks import Composition
 from tests.conftest import assert_near, logits, random_adapter
 from tests.training.test_training import SETTINGS, examples_of
 
 
-def random_columns(backbone: Backbone, count: int) -> Any:
-    from calora.training.dam import Columns, DamCard
-
+def random_columns(backbone: Backbone, count: int) -> Learnt:
     random = np.random.default_rng(0)
     tensors = {
         f"{module}.{index}": random.uniform(0.2, 0.8, inside).astype(np.float32)
         for module, (_, inside) in backbone.targets.items()
         for index in range(count)
     }
-    return Columns(DamCard(composition="summary+es", training={}), tensors)
+    return Learnt(LearntCard(method="DAM", composition="summary+es", training={}), tensors)
 
 
 def test_columns_of_one_over_n_are_the_mean_of_the_updates(llama: Backbone) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from calora.adapter import Factors
-from calora.linalg import NOTHING, Doubles, Tall
+from calora.linalg import Doubles, Tall, left_vectors
 from calora.storage import Array
 
 Form = Callable[[], Array]
@@ -39,7 +39,7 @@ def knots_space(pairs: Sequence[Factors]) -> Coordinates:
     [dW_1, ..., dW_N] = U S [V_1, ..., V_N]^T; update i is U (S V_i^T), and S V_i^T, [at most R, in], is what is merged.
     """
     joint = Joint(pairs)
-    u = _left_vectors(np.concatenate(joint.cores, axis=1))
+    u = left_vectors(np.concatenate(joint.cores, axis=1))
     left = joint.left.basis(u)
 
     def form(pair: Factors, part: Doubles) -> Form:
@@ -58,14 +58,15 @@ def core_space(pairs: Sequence[Factors]) -> Coordinates:
     span the same, but change with how an update is split into B and A.
     """
     joint = Joint(pairs)
-    u = _left_vectors(np.concatenate(joint.cores, axis=1))
-    v = _left_vectors(np.concatenate([core.T for core in joint.cores], axis=1))
-    left, right = joint.left.basis(u), joint.right.basis(v)
+    u = left_vectors(np.concatenate(joint.cores, axis=1))
+    v = left_vectors(np.concatenate([core.T for core in joint.cores], axis=1))
+
+    right = joint.right.basis(v)
 
     def form(core: Doubles) -> Form:
         return lambda: (u.T @ core @ v).astype(np.float32)
 
-    return Coordinates([form(core) for core in joint.cores], lambda core: Factors(right.T, left @ core))
+    return Coordinates([form(core) for core in joint.cores], lambda core: Factors(right.T, joint.left.basis(u @ core)))
 
 
 class Joint:
@@ -88,9 +89,3 @@ class Joint:
         rights = np.split(self.right.coefficients, ends, axis=1)
         self.cores: list[Doubles] = [b @ a.T for b, a in zip(self.lefts, rights, strict=True)]
 
-
-def _left_vectors(core: Doubles) -> Doubles:
-    """Left singular vectors, without those of singular value 0."""
-    u, s, _ = np.linalg.svd(core, full_matrices=False)
-    kept: Doubles = u[:, : max(1, np.count_nonzero(s > NOTHING * s[0]))]
-    return kept

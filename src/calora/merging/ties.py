@@ -126,11 +126,13 @@ def disjoint_mean(
         for weight, update in block:
             counted = update * weight if vote == "weighted" else update
             votes += np.sign(counted) if sign == "frequency" else counted
+        elected = np.where(votes >= 0, np.float32(1), np.float32(-1))
         for weight, update in block:
             side = update * weight if vote == "weighted" else update
-            agrees = (update != 0) & ((side > 0) == (votes >= 0))
-            total += weight * np.where(agrees, update, np.float32(0))
-            count += agrees * (weight if divide == "strength" else np.float32(1))
+            agrees = side * elected > 0
+            share = agrees * weight
+            total += update * share
+            count += share if divide == "strength" else agrees
         if divide != "none":
             total /= np.where(count == 0, np.float32(1), count)
         out[:] = total

@@ -1,55 +1,27 @@
 """Differentiable Adaptive Merging: a factor for every input column of every adapter, learnt to imitate the adapters."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import nn
 
 from calora.adapter import Adapter
 from calora.attach import Update, hooked, low_rank
 from calora.backbone import Backbone
 from calora.merging import DenseUpdate
-from calora.storage import Array
+from calora.merging.learnt import Learnt
 from calora.training.data import EncodedExamples, MixedExamples
 from calora.training.loop import PartedLearner, train
+from calora.training.merges import learnt_by
 from calora.training.settings import TrainingSettings
 
 TEMPERATURE, SIMILARITY = 2.0, 0.01
 _ROWS = 64
-
-
-class DamCard(BaseModel):
-    """What stands beside DAM's columns."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    composition: str
-    training: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Columns:
-    """What DAM learnt.
-
-    Args:
-        card: For which composition, and how.
-        tensors: `MODULE.i` to c_i [in].
-    """
-
-    card: DamCard
-    tensors: Mapping[str, Array]
-
-    @property
-    def parameters(self) -> int:
-        """The number of learnt values."""
-        return sum(tensor.size for tensor in self.tensors.values())
 
 
 class _DamLearner(PartedLearner):
@@ -105,7 +77,7 @@ def train_dam(
     settings: TrainingSettings,
     work: Path,
     composition: str,
-) -> Columns:
+) -> Learnt:
     """Learn DAM's columns (Gauthier-Caron et al., 2024, https://arxiv.org/abs/2410.08371), each 1/N to begin with.
 
     The work merges whole models, W = sum_i W_i diag(c_i) with W_i = W0 + B_i A_i. In low-rank form that is
@@ -123,6 +95,9 @@ def train_dam(
         settings: Learning rate (the work's is 1e-3), epochs and the like.
         work: Folder for checkpoints.
         composition: For the card.
+
+    Returns:
+        `MODULE.i` to c_i [in], for `dam_update`.
     """
     device, dtype = backbone.model.device, backbone.model.dtype
     count = len(adapters)
@@ -154,11 +129,10 @@ def train_dam(
         summary = train(
             learner, MixedExamples(train_parts), MixedExamples(validation_parts), settings, work, "DAM merge"
         )
-    tensors = {name: value.cpu().numpy().astype(np.float32) for name, value in learner.values().items()}
-    return Columns(DamCard(composition=composition, training=summary), tensors)
+    return learnt_by(learner, "DAM", composition, summary)
 
 
-def dam_update(backbone: Backbone, adapters: Sequence[Adapter], columns: Columns) -> DenseUpdate:
+def dam_update(backbone: Backbone, adapters: Sequence[Adapter], columns: Learnt) -> DenseUpdate:
     """The merge that DAM's columns make, as one update: W0 diag(sum_i c_i - 1) + sum_i B_i A_i diag(c_i)."""
     modules = {}
     for module in backbone.targets:
