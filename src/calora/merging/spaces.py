@@ -88,4 +88,3 @@ class Joint:
         self.lefts = np.split(self.left.coefficients, ends, axis=1)
         rights = np.split(self.right.coefficients, ends, axis=1)
         self.cores: list[Doubles] = [b @ a.T for b, a in zip(self.lefts, rights, strict=True)]
-
