@@ -108,11 +108,14 @@ class Backbone:
                 return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
 
             return Prompt.for_composition(composition, chat)
-        bos = tokenizer.bos_token if tokenizer.bos_token and self._begins_with_bos() else ""
-        return Prompt.for_composition(composition, None, bos)
+        return Prompt.for_composition(composition, None, self.bos)
 
-    def _begins_with_bos(self) -> bool:
-        return list(self.tokenizer("a").input_ids)[:1] == [self.tokenizer.bos_token_id]
+    @property
+    def bos(self) -> str:
+        """The text of the token that a plain prompt begins with; empty where the tokenizer puts none."""
+        token = self.tokenizer.bos_token
+        begins = list(self.tokenizer("a").input_ids)[:1] == [self.tokenizer.bos_token_id]
+        return str(token) if token and begins else ""
 
     def check_adapter(self, adapter: Adapter | DenseUpdate) -> None:
         """Refuse an adapter whose modules or shapes are not this backbone's; warn where only the SHA differs.

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from calora.corpus import OwnRecord, load_everyday, read_records, spread
+from calora.corpus import OwnRecord, Record, load_everyday, read_records, spread
 from calora.errors import CaloraError
 
 Row = dict[str, Any]
@@ -25,12 +25,12 @@ def write_rows(path: Path, *rows: Row | str) -> Path:
 def test_records_are_read_as_they_were_written(tmp_path: Path) -> None:
     records = load_everyday("validation")[:3]
     file = write_rows(tmp_path / "some.jsonl", *(record.model_dump(mode="json") for record in records))
-    assert read_records(file) == records
+    assert read_records(file, Record) == records
 
 
 def test_blank_lines_are_passed_over(tmp_path: Path) -> None:
     file = write_rows(tmp_path / "some.jsonl", "", good_row(0), "  ", good_row(1), "")
-    assert [record.id for record in read_records(file)] == [good_row(0)["id"], good_row(1)["id"]]
+    assert [record.id for record in read_records(file, Record)] == [good_row(0)["id"], good_row(1)["id"]]
 
 
 def _without(key: str) -> Callable[[Row], None]:
@@ -107,7 +107,7 @@ def test_a_bad_record_is_named_with_file_line_and_fault(
     change(bad)
     file = write_rows(tmp_path / "some.jsonl", good_row(0), "", bad)
     with pytest.raises(CaloraError) as caught:
-        read_records(file)
+        read_records(file, Record)
     message = str(caught.value)
     assert message.startswith(f"{file}:3: ")
     for part in wrong:
@@ -122,7 +122,7 @@ def test_a_bad_record_is_named_with_file_line_and_fault(
 def test_a_line_that_is_no_json_object_is_named(tmp_path: Path, line: str, wrong: str) -> None:
     file = write_rows(tmp_path / "some.jsonl", good_row(0), line)
     with pytest.raises(CaloraError) as caught:
-        read_records(file)
+        read_records(file, Record)
     assert str(caught.value).startswith(f"{file}:2: ")
     assert wrong in str(caught.value)
 
@@ -130,7 +130,7 @@ def test_a_line_that_is_no_json_object_is_named(tmp_path: Path, line: str, wrong
 def test_an_id_that_comes_twice_is_named_with_both_lines(tmp_path: Path) -> None:
     file = write_rows(tmp_path / "some.jsonl", good_row(0), good_row(1), good_row(0))
     with pytest.raises(CaloraError) as caught:
-        read_records(file)
+        read_records(file, Record)
     assert str(caught.value) == f"{file}:3: id {good_row(0)['id']} is also on line 1"
 
 
@@ -139,14 +139,14 @@ def test_an_empty_file_is_named(tmp_path: Path, content: str) -> None:
     file = tmp_path / "some.jsonl"
     file.write_text(content)
     with pytest.raises(CaloraError) as caught:
-        read_records(file)
+        read_records(file, Record)
     assert str(caught.value) == f"{file} holds no records"
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     file = tmp_path / "none.jsonl"
     with pytest.raises(CaloraError) as caught:
-        read_records(file)
+        read_records(file, Record)
     assert str(caught.value).startswith(f"{file} cannot be read: ")
     assert "No such file" in str(caught.value)
 
@@ -155,7 +155,7 @@ def test_a_file_in_another_encoding_is_named(tmp_path: Path) -> None:
     file = tmp_path / "latin.jsonl"
     file.write_bytes('{"id": "café"}'.encode("latin-1"))
     with pytest.raises(CaloraError) as caught:
-        read_records(file)
+        read_records(file, Record)
     assert str(caught.value).startswith(f"{file} cannot be read: ")
     assert caught.value.hint == "expected a UTF-8 file of JSON lines"
 

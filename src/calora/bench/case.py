@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any
 from calora.backbone import Backbone, backbone_sha256
 from calora.bench.recipe import Recipe
 from calora.corpus import (
+    AnyRecord,
     Example,
-    OwnRecord,
-    Record,
     Split,
     fields_for,
     load_everyday,
     make_examples,
+    read_own_records,
     read_pairs,
-    read_records,
     spread,
 )
 from calora.errors import CaloraError
@@ -42,7 +41,7 @@ class Workplace:
     load: Callable[[str], Backbone] = Backbone.load
     _backbones: dict[str, Backbone] = field(default_factory=dict)
     _sha256: dict[str, str] = field(default_factory=dict)
-    _records: dict[Split, list[Record]] = field(default_factory=dict)
+    _records: dict[Split, list[AnyRecord]] = field(default_factory=dict)
     _data_keys: dict[Split, str] = field(default_factory=dict)
 
     def backbone(self, name: str) -> Backbone:
@@ -57,11 +56,11 @@ class Workplace:
             self._sha256[name] = backbone_sha256(name)
         return self._sha256[name]
 
-    def records(self, split: Split) -> list[Record]:
+    def records(self, split: Split) -> list[AnyRecord]:
         """The records of a split that the recipe takes."""
         if split not in self._records:
             data = self.recipe.data
-            given = load_everyday() if data.records is None else read_records(data.records, OwnRecord)
+            given = load_everyday() if data.records is None else read_own_records(data.records)
             wanted = {"train": data.train, "validation": data.validation, "test": data.test}[split]
             self._records[split] = spread([record for record in given if record.split == split], wanted)
         return self._records[split]
@@ -168,5 +167,5 @@ def _same(examples: list[Example], epoch: int) -> list[Example]:
     return examples
 
 
-def _examples(records: Sequence[Record], composition: Composition, seed: int, epoch: int) -> list[Example]:
+def _examples(records: Sequence[AnyRecord], composition: Composition, seed: int, epoch: int) -> list[Example]:
     return make_examples(records, composition, seed=seed, epoch=epoch)

@@ -86,7 +86,7 @@ class DataRecipe(_Part):
     """Which records; None takes all of a split.
 
     Args:
-        records: A JSON Lines file of `OwnRecord`; the Everyday corpus if left out.
+        records: A JSON Lines file of `OwnRecord` or `TextRecord`; the Everyday corpus if left out.
         train: How many of the training split, spread over its domains.
         validation: Of the validation split.
         test: Of the test split.

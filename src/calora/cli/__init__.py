@@ -13,6 +13,7 @@ from calora.cli import (
     bundle,
     calibrate,
     compare,
+    compose_data,
     demo,
     evaluate,
     export,
@@ -76,6 +77,8 @@ for command in (
     sizes,
 ):
     app.command(name=command.__name__.rpartition(".")[2])(command.command)
+app.command(name="compose-data")(compose_data.command)
+app.command(name="sources")(compose_data.list_sources)
 
 
 def main() -> None:

@@ -4,17 +4,29 @@ from calora.corpus.everyday import load_everyday
 from calora.corpus.examples import Example, fields_for, make_examples
 from calora.corpus.names import draw_names, rename
 from calora.corpus.pairs import read_pairs, write_pairs
-from calora.corpus.records import OwnRecord, Record, Split, read_records, spread
+from calora.corpus.records import (
+    AnyRecord,
+    OwnRecord,
+    Record,
+    Split,
+    TextRecord,
+    read_own_records,
+    read_records,
+    spread,
+)
 
 __all__ = [
+    "AnyRecord",
     "Example",
     "OwnRecord",
     "Record",
     "Split",
+    "TextRecord",
     "draw_names",
     "fields_for",
     "load_everyday",
     "make_examples",
+    "read_own_records",
     "read_pairs",
     "read_records",
     "rename",

@@ -21,4 +21,4 @@ def load_everyday(split: Split | None = None) -> list[Record]:
 @cache
 def _all() -> tuple[Record, ...]:
     with as_file(files("calora") / "data" / "everyday") as folder:
-        return tuple(record for file in sorted(folder.glob("*.jsonl")) for record in read_records(file))
+        return tuple(record for file in sorted(folder.glob("*.jsonl")) for record in read_records(file, Record))

@@ -1,10 +1,10 @@
 """Examples: a text and what should come of it, made from records for any task or composition."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from calora.corpus.names import draw_names
-from calora.corpus.records import Record
+from calora.corpus.records import AnyRecord, Record, Speaker
 from calora.errors import CaloraError
 from calora.tasks import Composition
 
@@ -29,7 +29,7 @@ class Example:
 
 
 def make_examples(
-    records: Sequence[Record],
+    records: Sequence[AnyRecord],
     composition: Composition,
     *,
     seed: int,
@@ -55,11 +55,11 @@ def make_examples(
     key = _key(composition)
     examples = []
     for record in records:
-        names = draw_names(record, seed, epoch)
-        pair = (names["A"], names["B"])
+        names = draw_names(record, seed, epoch) if isinstance(record, Record) else {}
+        own = tuple(names.values()) if isinstance(record, Record) else record.names
         if composition.primary is not None:
-            dialogue = "\n".join(f"{names[speaker]}: {text}" for speaker, text in record.dialogue)
-            sources = [(record.id, dialogue, composition.primary.key)]
+            text = record.told(names) if isinstance(record, Record) else record.text
+            sources = [(record.id, text, composition.primary.key)]
         else:
             chosen = fields or fields_for(record, composition) or record.fields
             sources = [(f"{record.id}/{field}", record.references(field)["en"], field) for field in chosen]
@@ -70,11 +70,11 @@ def make_examples(
                     f"{record.id} has no {field} reference for {composition}",
                     f"{field} references: {', '.join(sorted(references))}",
                 )
-            examples.append(Example(name, record.domain, _filled(text, names), _filled(references[key], names), pair))
+            examples.append(Example(name, record.domain, _filled(text, names), _filled(references[key], names), own))
     return examples
 
 
-def fields_for(record: Record, composition: Composition) -> tuple[str, ...]:
+def fields_for(record: AnyRecord, composition: Composition) -> tuple[str, ...]:
     """The fields of a record that have references for a composition; with a primary task it is that task's or none."""
     primary = composition.primary
     fields = [field for field in record.fields if primary is None or field == primary.key]
@@ -85,5 +85,8 @@ def _key(composition: Composition) -> str:
     return "_".join(task.key for task in composition.secondary) or "en"
 
 
-def _filled(text: str, names: dict[str, str]) -> str:
-    return text.replace("{A}", names["A"]).replace("{B}", names["B"])
+def _filled(text: str, names: Mapping[Speaker, str]) -> str:
+    """The text with names for its placeholders, if it has any."""
+    for speaker, name in names.items():
+        text = text.replace(f"{{{speaker}}}", name)
+    return text

@@ -4,7 +4,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 
-from calora.corpus.records import Record
+from calora.corpus.records import Record, Speaker
 
 FEMALE = tuple(
     """Adele Alice Amanda Amelia Anna Beatrice Bianca Caroline Cecilia Charlotte Chiara Dorothea Elena Elisa
@@ -22,21 +22,37 @@ MALE = tuple(
 )
 
 
-def draw_names(record: Record, seed: int, epoch: int = 0) -> dict[str, str]:
+def draw_names(record: Record, seed: int, epoch: int = 0) -> dict[Speaker, str]:
     """Names for A and B, from the record's id, the seed and the epoch alone.
 
     They differ in their first letter, and neither occurs in the record.
     """
     taken = set(re.findall(r"\w+", " ".join(record.texts).casefold()))
     pools = {"f": FEMALE, "m": MALE}
-    chosen: dict[str, str] = {}
-    for speaker in ("A", "B"):
+    chosen: dict[Speaker, str] = {}
+    speakers: tuple[Speaker, ...] = ("A", "B")
+    for speaker in speakers:
         initials = {name[0] for name in chosen.values()}
         pool = [
             name for name in pools[record.genders[speaker]] if name.casefold() not in taken and name[0] not in initials
         ]
         chosen[speaker] = pool[_number((record.id, speaker, seed, epoch)) % len(pool)]
     return chosen
+
+
+def stand_ins(text: str, names: Iterable[str]) -> dict[str, str]:
+    """People's names for those in a text that are no words, such as `#Person1#`, for tools that know only words.
+
+    Args:
+        text: Any text.
+        names: Some of them may be in it.
+
+    Returns:
+        Name to one that does not occur in the text; none for names of letters alone.
+    """
+    taken = set(re.findall(r"\w+", text.casefold()))
+    free = (name for pair in zip(FEMALE, MALE, strict=False) for name in pair if name.casefold() not in taken)
+    return {name: next(free) for name in names if name in text and not name.replace(" ", "").isalpha()}
 
 
 def _number(parts: Iterable[object]) -> int:

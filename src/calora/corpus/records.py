@@ -1,10 +1,10 @@
 """Records of the Everyday format: a dialogue with placeholders for names, and references for each task."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal, Self, get_args
+from typing import Literal, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
@@ -21,7 +21,34 @@ _TURNS = (4, 9)
 _LEAST_OF_A_DOMAIN = 3
 
 
-class Record(BaseModel):
+class _References(BaseModel):
+    """References by field (a primary task) and key (what secondary tasks make of it; `en` for nothing)."""
+
+    id: str
+    split: Split
+
+    def by_field(self) -> dict[str, dict[str, str]]:
+        """Field to key to reference."""
+        raise NotImplementedError
+
+    @property
+    def fields(self) -> list[str]:
+        """The fields that have references."""
+        return [field for field, references in self.by_field().items() if references]
+
+    def references(self, field: str) -> dict[str, str]:
+        """The references of a primary task, by key.
+
+        Raises:
+            CaloraError: The record has no such field.
+        """
+        found = self.by_field().get(field)
+        if not found:
+            raise CaloraError(f"{self.id} has no references {field!r}", f"it has {', '.join(self.fields)}")
+        return found
+
+
+class Record(_References):
     """One dialogue with its references; names are the placeholders {A} and {B} everywhere.
 
     Args:
@@ -36,8 +63,6 @@ class Record(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    id: str
-    split: Split
     topic: str
     genders: dict[Speaker, Literal["f", "m"]]
     dialogue: tuple[tuple[Speaker, str], ...]
@@ -49,27 +74,18 @@ class Record(BaseModel):
         """The part of the id before the number."""
         return self.id.partition("-")[0]
 
+    def by_field(self) -> dict[str, dict[str, str]]:
+        """Field to key to reference."""
+        return {"summary": self.summary, "reply": self.reply, **(self.__pydantic_extra__ or {})}
+
+    def told(self, names: Mapping[Speaker, str]) -> str:
+        """The dialogue, one line a turn, with the placeholders as they are."""
+        return "\n".join(f"{names[speaker]}: {text}" for speaker, text in self.dialogue)
+
     @property
     def texts(self) -> list[str]:
         """Every turn and every reference."""
         return [*(text for _, text in self.dialogue), *self.summary.values(), *self.reply.values()]
-
-    def references(self, field: str) -> dict[str, str]:
-        """The references of a primary task, by key.
-
-        Raises:
-            CaloraError: The record has no such field.
-        """
-        found: dict[str, str] | None = getattr(self, field, None) if field in self.fields else None
-        if not found:
-            raise CaloraError(f"{self.id} has no references {field!r}", f"it has {', '.join(self.fields)}")
-        return found
-
-    @property
-    def fields(self) -> list[str]:
-        """The primary tasks that have references."""
-        own = ["summary", "reply", *(self.__pydantic_extra__ or {})]
-        return [field for field in own if getattr(self, field)]
 
     @model_validator(mode="after")
     def _follows_the_format(self) -> Self:
@@ -114,18 +130,68 @@ class OwnRecord(Record):
         return self
 
 
-def read_records(path: str | Path, kind: type[Record] = Record) -> list[Record]:
-    """Read a JSON Lines file of records.
+class TextRecord(_References):
+    """A text as it stands with its references: what other data sets are read as.
 
     Args:
-        path: The file.
-        kind: `Record` for the Everyday format, `OwnRecord` for fields of one's own.
+        id: Of the text, in its data set.
+        split: As published.
+        domain: Answers are told apart within it.
+        group: Records of one conversation or talk, which belong into one split; None for a record of its own.
+        text: A dialogue, one line a turn, or what a secondary task rewrites.
+        names: That an answer may be masked by.
+        targets: The references, by field and key.
+        made: `FIELD.KEY` to how that reference was made, where no person wrote it.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    domain: str = "all"
+    group: str | None = None
+    text: str
+    names: tuple[str, ...] = ()
+    targets: dict[str, dict[str, str]]
+    made: dict[str, dict[str, str | float]] = {}
+
+    def by_field(self) -> dict[str, dict[str, str]]:
+        """Field to key to reference."""
+        return self.targets
+
+    @model_validator(mode="after")
+    def _has_a_text(self) -> Self:
+        if not self.text.strip():
+            raise ValueError("an empty text")
+        return self
+
+
+AnyRecord = Record | TextRecord
+Kind = TypeVar("Kind", bound=_References)
+One = TypeVar("One", bound=AnyRecord)
+
+
+def read_own_records(path: str | Path) -> list[AnyRecord]:
+    """Read a JSON Lines file of `TextRecord` or of `OwnRecord`: a line has either a `text` or a `dialogue`.
 
     Raises:
         CaloraError: Names the file, the line and what is wrong with it.
     """
     path = Path(path)
-    records: list[Record] = []
+    _, first = next(iter(numbered_lines(path)), (0, ""))
+    return [*read_records(path, TextRecord)] if '"text":' in first else [*read_records(path, OwnRecord)]
+
+
+def read_records(path: str | Path, kind: type[Kind]) -> list[Kind]:
+    """Read a JSON Lines file of records.
+
+    Args:
+        path: The file.
+        kind: `Record` for the Everyday format, `OwnRecord` for fields of one's own, `TextRecord` for texts.
+
+    Raises:
+        CaloraError: Names the file, the line and what is wrong with it.
+    """
+    path = Path(path)
+    records: list[Kind] = []
     seen: dict[str, int] = {}
     for number, line in numbered_lines(path):
         try:
@@ -147,7 +213,7 @@ def read_records(path: str | Path, kind: type[Record] = Record) -> list[Record]:
     return records
 
 
-def spread(records: Sequence[Record], wanted: int | None) -> list[Record]:
+def spread(records: Sequence[One], wanted: int | None) -> list[One]:
     """As many records as wanted, the same number of each domain as far as that goes.
 
     A domain gives three or more, or none: retrieval within a domain of one dialogue cannot miss.
@@ -158,7 +224,7 @@ def spread(records: Sequence[Record], wanted: int | None) -> list[Record]:
     """
     if wanted is None or wanted >= len(records):
         return list(records)
-    domains: dict[str, list[Record]] = {}
+    domains: dict[str, list[One]] = {}
     for record in records:
         domains.setdefault(record.domain, []).append(record)
     count = max(1, min(len(domains), wanted // _LEAST_OF_A_DOMAIN))

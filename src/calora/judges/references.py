@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from calora.corpus import Example, Record, make_examples
+from calora.corpus import AnyRecord, Example, make_examples
 from calora.errors import CaloraError
 from calora.tasks import TASKS, Composition, Task
 
@@ -38,7 +38,7 @@ def parts_of(composition: Composition) -> Parts:
     return Parts(composition.primary, by_role.get("tone"), by_role.get("language"))
 
 
-def find_references(records: Sequence[Record], parts: Parts, seed: int) -> list[Example] | None:
+def find_references(records: Sequence[AnyRecord], parts: Parts, seed: int) -> list[Example] | None:
     """The examples of a composition, or None where the records have no references for it.
 
     Args:

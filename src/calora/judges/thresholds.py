@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from calora.corpus import Example, Record
+from calora.corpus import AnyRecord, Example
 from calora.errors import CaloraError
 from calora.judges.copying import copied_share
 from calora.judges.meaning import similarities
@@ -35,7 +35,7 @@ class Thresholds(BaseModel):
 
 
 def choose_thresholds(
-    records: Sequence[Record], composition: Composition, *, seed: int = 0, threads: int = 1
+    records: Sequence[AnyRecord], composition: Composition, *, seed: int = 0, threads: int = 1
 ) -> Thresholds:
     """Choose both lines for the best balanced accuracy on validation records.
 

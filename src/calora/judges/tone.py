@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calora.corpus import Record, load_everyday
+from calora.corpus import AnyRecord, load_everyday
 from calora.errors import CaloraError
 from calora.judges.references import TONES, Parts, find_references
 from calora.metrics import mask_names
@@ -59,7 +59,7 @@ class ToneAccuracy:
 
 
 def train_tones(
-    records: Sequence[Record], primary: Task, language: Task | None = None, tones: Sequence[Task] = TONES
+    records: Sequence[AnyRecord], primary: Task, language: Task | None = None, tones: Sequence[Task] = TONES
 ) -> ToneClassifier:
     """Learn the tones of a primary task in a language.
 
@@ -86,7 +86,7 @@ def everyday_tones(primary: Task, language: Task | None = None) -> ToneClassifie
 
 
 def cross_validate_tones(
-    records: Sequence[Record], primary: Task, language: Task | None = None, folds: int = 4
+    records: Sequence[AnyRecord], primary: Task, language: Task | None = None, folds: int = 4
 ) -> ToneAccuracy:
     """Measure the classifier on whole domains left out, since one domain has one author with habits of their own.
 
@@ -113,7 +113,7 @@ def cross_validate_tones(
 
 
 def _labelled(
-    records: Sequence[Record], primary: Task, language: Task | None, tones: Sequence[Task] = TONES
+    records: Sequence[AnyRecord], primary: Task, language: Task | None, tones: Sequence[Task] = TONES
 ) -> tuple[NDArray[np.str_], NDArray[np.str_], NDArray[np.str_]]:
     """The masked references, the tone of each and the domain of each."""
     rows = [

@@ -1,0 +1,307 @@
+"""Make composed data: a source's single-task references, and what teachers make of them, as one file of records.
+
+Whatever is done is a line of the journal, so that a run that was killed goes on behind its last whole line.
+"""
+
+import hashlib
+import itertools
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from calora.console import counting
+from calora.corpus.filters import FilterRecipe, unfit
+from calora.corpus.names import rename, stand_ins
+from calora.corpus.opening import open_plain, open_source
+from calora.corpus.records import SPLITS, Split, TextRecord
+from calora.corpus.sources import find_source
+from calora.corpus.teachers import Teacher
+from calora.errors import CaloraError
+from calora.storage import fingerprint, read_recipe_file, write_text, writing_file
+
+JOURNAL, RECORDS, RECIPE = "journal.jsonl", "records.jsonl", "recipe.json"
+# What a text was read in before is not learnt from later.
+_ORDER: tuple[Split, ...] = ("test", "validation", "train")
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TargetRecipe(_Part):
+    """What is made of every reference, under one key.
+
+    Args:
+        by: The teacher.
+        language: Two-letter code of what it writes; the key if that is one, else `en`.
+    """
+
+    by: Teacher
+    language: str | None = None
+
+
+class ComposeRecipe(_Part):
+    """Which texts, and what is made of their references.
+
+    Args:
+        source: Of the registry; or
+        files: one's own, a file a split, with
+        columns: as for `open_plain`.
+        folder: Where the source's files lie; the hub if left out.
+        splits: Of the source; all that it has if left out.
+        limit: The most records of a split.
+        deal: Deal the records of all splits anew: shares of 1, such as {train: 0.8, validation: 0.1, test: 0.1}.
+        fields: Whose references are taken; all if left out.
+        targets: Key (`es`, `casual`) to what makes it.
+        filters: Which answers are left out.
+        batch: References that a teacher is given at once.
+    """
+
+    source: str | None = None
+    files: dict[Split, Path] = {}
+    columns: dict[str, str] = {}
+    folder: Path | None = None
+    splits: tuple[Split, ...] | None = None
+    limit: int | None = Field(default=None, ge=1)
+    deal: dict[Split, float] | None = None
+    fields: tuple[str, ...] | None = None
+    targets: dict[str, TargetRecipe] = Field(min_length=1)
+    filters: FilterRecipe = FilterRecipe()
+    batch: int = Field(default=64, ge=1)
+
+    @model_validator(mode="after")
+    def _is_of_one_kind(self) -> Self:
+        if (self.source is None) == (not self.files):
+            raise ValueError("give either `source` or `files` with `columns`")
+        if self.deal is not None and abs(sum(self.deal.values()) - 1) > 1e-6:
+            raise ValueError(f"the shares of `deal` add up to {sum(self.deal.values()):g}, not to 1")
+        return self
+
+    def language_of(self, key: str) -> str:
+        """The language that a key's targets are in."""
+        return self.targets[key].language or (key if len(key) == 2 else "en")
+
+
+class Entry(_Part):
+    """A line of the journal.
+
+    Args:
+        id: Of the record.
+        split: Of the record.
+        record: With what was made of it; None if nothing was fit.
+        dropped: `FIELD.KEY` to why an answer was left out, and the answer.
+    """
+
+    id: str
+    split: Split
+    record: TextRecord | None
+    dropped: dict[str, tuple[str, str | None]] = {}
+
+
+class Counts(_Part):
+    """What became of a run's records.
+
+    Args:
+        read: Records of each split as they were met.
+        again: Of these, those whose text was met before, in the same split or in one that is not for training.
+        kept: Records that were written.
+        dropped: `FIELD.KEY` to reason to how many answers.
+    """
+
+    read: dict[str, int]
+    again: dict[str, int]
+    kept: dict[str, int]
+    dropped: dict[str, dict[str, int]]
+
+
+def read_compose_recipe(path: str | Path) -> ComposeRecipe:
+    """Read a recipe in YAML.
+
+    Raises:
+        CaloraError: The file is missing, is not YAML, or has unknown, missing or wrong keys.
+    """
+    return read_recipe_file(Path(path), ComposeRecipe)
+
+
+def compose(recipe: ComposeRecipe, out: Path) -> Counts:
+    """Make composed data, or go on where a run of the same recipe was stopped.
+
+    Args:
+        recipe: What to make.
+        out: A folder: `journal.jsonl` while it goes on, `records.jsonl` at the end.
+
+    Raises:
+        CaloraError: The folder is another recipe's, the source cannot be read, or a teacher cannot work.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    _claim(out, recipe)
+    read, again = Counter[str](), Counter[str]()
+    total = sum(1 for _ in _different(recipe, read, again))
+    done = {_digest(entry.id) for entry in _mended(out / JOURNAL)}
+    waiting = (record for record in _different(recipe, Counter(), Counter()) if _digest(record.id) not in done)
+    with (out / JOURNAL).open("a", encoding="utf-8") as journal, counting("composed records", total) as advance:
+        advance(len(done))
+        for chunk in _chunks(waiting, recipe.batch):
+            for entry in _taught(recipe, chunk):
+                journal.write(entry.model_dump_json() + "\n")
+            journal.flush()
+            advance(len(chunk))
+    return _written(out, read, again)
+
+
+def entries(out: Path) -> Iterator[Entry]:
+    """What a run did, a record at a time."""
+    with (out / JOURNAL).open(encoding="utf-8") as lines:
+        for line in lines:
+            yield Entry.model_validate_json(line)
+
+
+def _claim(out: Path, recipe: ComposeRecipe) -> None:
+    """Refuse to go on in a folder of another recipe."""
+    path, text = out / RECIPE, recipe.model_dump_json(indent=2) + "\n"
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        raise CaloraError(f"{out} was begun with another recipe", "give another folder, or remove this one")
+    write_text(path, text)
+
+
+def _mended(path: Path) -> Iterator[Entry]:
+    """The journal's entries; a last line that was being written when the run was killed is cut off."""
+    if not path.exists():
+        return
+    whole = 0
+    with path.open("rb") as lines:
+        for line in lines:
+            if not line.endswith(b"\n"):
+                break
+            yield Entry.model_validate_json(line)
+            whole += len(line)
+    with path.open("r+b") as file:
+        file.truncate(whole)
+
+
+def _different(recipe: ComposeRecipe, read: Counter[str], again: Counter[str]) -> Iterator[TextRecord]:
+    """The source's records in order, texts that came before left out: what is tested on is never learnt from.
+
+    Args:
+        recipe: Which source.
+        read: Counts what is met, by split.
+        again: Counts what is left out.
+    """
+    seen: set[bytes] = set()
+    for split in _ORDER:
+        records = _opened(recipe, split)
+        for record in itertools.islice(records, recipe.limit):
+            placed = record if recipe.deal is None else _dealt(record, recipe.deal)
+            read[placed.split] += 1
+            digest = _digest(" ".join(placed.text.casefold().split()))
+            if digest in seen:
+                again[placed.split] += 1
+                continue
+            seen.add(digest)
+            yield placed
+
+
+def _opened(recipe: ComposeRecipe, split: Split) -> Iterator[TextRecord]:
+    if recipe.source is None:
+        return open_plain(recipe.files[split], recipe.columns, split) if split in recipe.files else iter(())
+    source = find_source(recipe.source)
+    wanted = recipe.splits or tuple(source.files)
+    return open_source(source, split, recipe.folder) if split in wanted else iter(())
+
+
+def _dealt(record: TextRecord, shares: dict[Split, float]) -> TextRecord:
+    """The record in the split that its group falls into."""
+    place = int.from_bytes(_digest(f"deal/{record.group or record.id}")) / 2**64
+    for split in SPLITS:
+        place -= shares.get(split, 0.0)
+        if place < 0:
+            return record.model_copy(update={"split": split})
+    return record.model_copy(update={"split": SPLITS[0]})
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()[:8]
+
+
+def _chunks(records: Iterator[TextRecord], size: int) -> Iterator[list[TextRecord]]:
+    while chunk := list(itertools.islice(records, size)):
+        yield chunk
+
+
+def _taught(recipe: ComposeRecipe, records: Sequence[TextRecord]) -> list[Entry]:
+    """What the teachers make of the references of some records."""
+    made: list[dict[str, dict[str, str | float]]] = [{} for _ in records]
+    targets: list[dict[str, dict[str, str]]] = [
+        {field: dict(keys) for field, keys in record.targets.items()} for record in records
+    ]
+    dropped: list[dict[str, tuple[str, str | None]]] = [{} for _ in records]
+    for key, target in recipe.targets.items():
+        places = [
+            (number, field)
+            for number, record in enumerate(records)
+            for field in record.fields
+            if (recipe.fields is None or field in recipe.fields) and "en" in record.targets[field]
+        ]
+        if not places:
+            continue
+        sources = [records[number].targets[field]["en"] for number, field in places]
+        names = [records[number].names for number, _ in places]
+        answers = _answers(target.by, sources, names)
+        about = target.by.about()
+        if "prompt" in about:
+            about |= {"prompt": fingerprint(about["prompt"])}
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        reasons = unfit(
+            sources,
+            answers,
+            filters=recipe.filters,
+            language=recipe.language_of(key),
+            words=target.by.words,
+            names=names,
+        )
+        for (number, field), answer, reason in zip(places, answers, reasons, strict=True):
+            if reason is None and answer is not None:
+                targets[number][field][key] = answer
+                made[number][f"{field}.{key}"] = {**about, "time": now}
+            else:
+                dropped[number][f"{field}.{key}"] = (reason or "no answer", answer)
+    return [
+        Entry(
+            id=record.id,
+            split=record.split,
+            record=record.model_copy(update={"targets": targets[n], "made": made[n]}) if made[n] else None,
+            dropped=dropped[n],
+        )
+        for n, record in enumerate(records)
+    ]
+
+
+def _answers(teacher: Teacher, sources: Sequence[str], names: Sequence[tuple[str, ...]]) -> list[str | None]:
+    """A teacher's answers; names that are no words, such as `#Person1#`, are people's names while it works."""
+    swaps = [stand_ins(source, pair) for source, pair in zip(sources, names, strict=True)]
+    asked = [rename(source, swap) for source, swap in zip(sources, swaps, strict=True)]
+    back = [{new: old for old, new in swap.items()} for swap in swaps]
+    found = teacher.answer(asked)
+    return [answer and rename(answer, swap) for answer, swap in zip(found, back, strict=True)]
+
+
+def _written(out: Path, read: Counter[str], again: Counter[str]) -> Counts:
+    """Write the records of the journal into one file, and count."""
+    kept, dropped = Counter[str](), dict[str, Counter[str]]()
+    with writing_file(out / RECORDS) as path, path.open("w", encoding="utf-8") as lines:
+        for entry in entries(out):
+            if entry.record is not None:
+                kept[entry.split] += 1
+                lines.write(entry.record.model_dump_json() + "\n")
+            for name, (reason, _) in entry.dropped.items():
+                dropped.setdefault(name, Counter())[reason] += 1
+    counts = Counts(
+        read=read, again=again, kept=kept, dropped={name: dict(reasons) for name, reasons in dropped.items()}
+    )
+    write_text(out / "counts.json", json.dumps(counts.model_dump(), indent=2) + "\n")
+    return counts

@@ -1,0 +1,71 @@
+"""Sentences and their translations: TED Talks and NTREX-128."""
+
+from collections.abc import Iterable, Iterator
+
+from calora.corpus.records import Split, TextRecord
+from calora.corpus.sources.registry import Row, source
+from calora.errors import CaloraError
+
+LANGUAGES = ("es", "fr", "de")
+FIELD = "sentence"
+_ABSENT = (None, "", "__NULL__")
+
+
+@source(
+    name="ted-talks",
+    title="TED Talks",
+    gives="es, fr, de of a sentence",
+    licence="CC BY-NC-ND 4.0 (the talks')",
+    link="https://github.com/neulab/word-embeddings-for-nmt",
+    hub="neulab/ted_multi",
+    revision="refs/convert/parquet",
+    files={
+        "train": ("plain_text/train/0000.parquet", "all_talks_train.tsv"),
+        "validation": ("plain_text/validation/0000.parquet", "all_talks_dev.tsv"),
+        "test": ("plain_text/test/0000.parquet", "all_talks_test.tsv"),
+    },
+)
+def ted_talks(rows: Iterable[Row], split: Split) -> Iterator[TextRecord]:
+    """Read the hub's `translations` (parallel lists), or the authors' table with a column a language.
+
+    A sentence without English is left out, a translation that is missing (`__NULL__`) as well.
+    """
+    for number, row in enumerate(rows):
+        listed = row.get("translations")
+        if listed is None and "en" not in row:
+            raise CaloraError(
+                f"there is neither a column 'translations' nor 'en', but {', '.join(row)}",
+                "is it this data set's own file?",
+            )
+        said = dict(row) if listed is None else dict(zip(listed["language"], listed["translation"], strict=True))
+        known = {
+            key: str(said[key]).strip() for key in ("en", *LANGUAGES) if said.get(key) not in (None, "", "__NULL__")
+        }
+        if "en" in known and len(known) > 1:
+            talk = row.get("talk_name", "talk")
+            yield TextRecord(
+                id=f"{talk}-{number}", split=split, domain="ted", group=talk, text=known["en"], targets={FIELD: known}
+            )
+
+
+@source(
+    name="ntrex",
+    title="NTREX-128",
+    gives="es, fr, de of a sentence",
+    licence="CC BY-SA 4.0",
+    link="https://github.com/MicrosoftTranslator/NTREX",
+    hub="",
+    files={"test": ()},
+    parallel={
+        "en": "newstest2019-src.eng.txt",
+        "es": "newstest2019-ref.spa.txt",
+        "fr": "newstest2019-ref.fra.txt",
+        "de": "newstest2019-ref.deu.txt",
+    },
+    seen=True,
+)
+def ntrex(rows: Iterable[Row], split: Split) -> Iterator[TextRecord]:
+    """Read its parallel files, a sentence a line, of which `rows` has `en` and the languages beside it."""
+    for number, row in enumerate(rows):
+        known = {key: str(row[key]).strip() for key in ("en", *LANGUAGES) if row.get(key)}
+        yield TextRecord(id=f"ntrex-{number}", split=split, domain="ntrex", text=known["en"], targets={FIELD: known})

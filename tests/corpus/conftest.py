@@ -1,0 +1,3 @@
+from tests.chat_server import server
+
+__all__ = ["server"]

@@ -1,0 +1,192 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from calora.corpus import make_examples, read_own_records
+from calora.corpus.composing import JOURNAL, RECORDS, ComposeRecipe, compose, entries, read_compose_recipe
+from calora.corpus.sheet import write_sheet
+from calora.errors import CaloraError
+from calora.tasks import Composition
+
+# A teacher of words: reads lines, writes "Español: " and the line, but for lines that ask for something else.
+TEACHER = """
+import sys, time
+for line in sys.stdin:
+    line = line.rstrip("\\n")
+    if "same" in line:
+        print(line)
+    elif "english" in line:
+        print("This is still an English sentence about the cat and the dog.")
+    else:
+        print("La señora dice que el perro de su hermano come pan: " + line[-12:])
+    time.sleep(PAUSE)
+"""
+
+
+def written(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def rows(count: int, start: int = 0) -> list[dict[str, Any]]:
+    return [
+        {"id": f"row{n}", "talk": f"Ann: The dog number {n}.", "short": f"Ann speaks of the dog number {n} again."}
+        for n in range(start, start + count)
+    ]
+
+
+def recipe_of(folder: Path, files: dict[str, Path], pause: float = 0.0, **more: Any) -> ComposeRecipe:
+    teacher = folder / "teacher.py"
+    teacher.write_text(TEACHER.replace("PAUSE", str(pause)), encoding="utf-8")
+    by = {"teacher": "command", "command": f"{sys.executable} -S {teacher}", "version": "1"}
+    columns = {"id": "id", "text": "talk", "summary": "short"}
+    return ComposeRecipe.model_validate(
+        {"files": files, "columns": columns, "targets": {"es": {"by": by}}, "batch": 4} | more
+    )
+
+
+def test_targets_are_made_and_say_by_whom(tmp_path: Path) -> None:
+    data = rows(5)
+    data[1]["short"] = "the same again"
+    data[2]["short"] = "something in english please"
+    recipe = recipe_of(tmp_path, {"train": written(tmp_path / "train.jsonl", data)})
+    counts = compose(recipe, tmp_path / "out")
+    assert counts.read == {"train": 5}
+    assert counts.kept == {"train": 3}
+    assert counts.dropped == {"summary.es": {"copy": 1, "language": 1}}
+    records = read_own_records(tmp_path / "out" / RECORDS)
+    assert [record.id for record in records] == ["row0", "row3", "row4"]
+    first: Any = records[0]
+    assert first.targets["summary"]["en"] == "Ann speaks of the dog number 0 again."
+    assert first.targets["summary"]["es"].startswith("La señora dice")
+    assert first.made["summary.es"]["version"] == "1"
+    assert first.made["summary.es"]["time"].startswith("20")
+    for composition, text in (
+        ("summary+es", "Ann: The dog number 0."),
+        ("es", "Ann speaks of the dog number 0 again."),
+    ):
+        example = make_examples(records, Composition.parse(composition), seed=0)[0]
+        assert (example.text, example.target) == (text, first.targets["summary"]["es"])
+    page = write_sheet(tmp_path / "out").read_text(encoding="utf-8")
+    assert "the same again" in page and "row2**, summary.es: language" in page
+
+
+def test_a_text_that_was_tested_on_is_never_learnt_from(tmp_path: Path) -> None:
+    files = {
+        "train": written(tmp_path / "train.jsonl", rows(4)),
+        "test": written(tmp_path / "test.jsonl", rows(2, 2) + rows(1, 2) + rows(1, 9)),
+    }
+    counts = compose(recipe_of(tmp_path, files), tmp_path / "out")
+    assert counts.read == {"test": 4, "train": 4}
+    assert counts.again == {"test": 1, "train": 2}
+    assert [(record.id, record.split) for record in read_own_records(tmp_path / "out" / RECORDS)] == [
+        ("row2", "test"),
+        ("row3", "test"),
+        ("row9", "test"),
+        ("row0", "train"),
+        ("row1", "train"),
+    ]
+
+
+def test_dealt_records_of_one_group_stay_together_whatever_the_order(tmp_path: Path) -> None:
+    shares = {"train": 0.5, "validation": 0.25, "test": 0.25}
+    forth = recipe_of(tmp_path, {"train": written(tmp_path / "a.jsonl", rows(200))}, deal=shares)
+    back = recipe_of(tmp_path, {"train": written(tmp_path / "b.jsonl", rows(200)[::-1])}, deal=shares)
+    compose(forth, tmp_path / "forth")
+    compose(back, tmp_path / "back")
+    splits = [{r.id: r.split for r in read_own_records(tmp_path / name / RECORDS)} for name in ("forth", "back")]
+    assert splits[0] == splits[1]
+    assert 80 < Counter(splits[0].values())["train"] < 120
+
+
+def test_names_that_are_no_words_come_back(tmp_path: Path) -> None:
+    folder = tmp_path / "dialogsum"
+    folder.mkdir()
+    row = {"fname": "dev_0", "dialogue": "#Person1#: Hi.\n#Person2#: Ho.", "summary": "#Person1# greets #Person2#."}
+    written(folder / "dialogsum.dev.jsonl", [row])
+    script = tmp_path / "teacher.py"
+    script.write_text(
+        "import sys\nfor line in sys.stdin: print('La señora', *line.replace('greets', 'saluda a').split())\n"
+    )
+    by = {"teacher": "command", "command": f"{sys.executable} {script}", "version": "1"}
+    recipe = ComposeRecipe.model_validate(
+        {"source": "dialogsum", "splits": ["validation"], "folder": folder, "targets": {"es": {"by": by}}}
+    )
+    assert compose(recipe, tmp_path / "out").kept == {"validation": 1}
+    (record,) = read_own_records(tmp_path / "out" / RECORDS)
+    assert record.references("summary")["es"] == "La señora #Person1# saluda a #Person2#."
+
+
+def test_another_recipe_does_not_go_on_in_the_folder(tmp_path: Path) -> None:
+    files = {"train": written(tmp_path / "train.jsonl", rows(3))}
+    compose(recipe_of(tmp_path, files), tmp_path / "out")
+    with pytest.raises(CaloraError, match="begun with another recipe"):
+        compose(recipe_of(tmp_path, files, limit=2), tmp_path / "out")
+
+
+def test_a_half_written_line_is_cut_off(tmp_path: Path) -> None:
+    recipe = recipe_of(tmp_path, {"train": written(tmp_path / "train.jsonl", rows(8))})
+    compose(recipe, tmp_path / "out")
+    whole = list(entries(tmp_path / "out"))
+    journal = tmp_path / "out" / JOURNAL
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(lines[:5]) + lines[5][:40])
+    assert compose(recipe, tmp_path / "out").kept == {"train": 8}
+    again = list(entries(tmp_path / "out"))
+    assert [entry.id for entry in again] == [entry.id for entry in whole]
+    assert again[:5] == whole[:5]
+
+
+@pytest.mark.slow
+def test_killed_again_and_again_it_loses_nothing_and_does_nothing_twice(tmp_path: Path) -> None:
+    """SIGKILL while it works; what is there goes on, and the end is that of an unbroken run."""
+    recipe = recipe_of(tmp_path, {"train": written(tmp_path / "train.jsonl", rows(60))}, pause=0.02)
+    unbroken = compose(recipe, tmp_path / "unbroken")
+    path = tmp_path / "recipe.yaml"
+    path.write_text(recipe.model_dump_json(), encoding="utf-8")  # JSON is YAML
+    assert read_compose_recipe(path) == recipe
+    command = [
+        sys.executable,
+        "-c",
+        "from calora.cli import main; main()",
+        "compose-data",
+        str(path),
+        str(tmp_path / "out"),
+    ]
+    journal, before, kills = tmp_path / "out" / JOURNAL, -1, 0
+    while kills < 20:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ)
+        while process.poll() is None:
+            done = journal.read_bytes().count(b"\n") if journal.exists() else 0
+            if done > before + 8:
+                process.send_signal(signal.SIGKILL)
+                before, kills = done, kills + 1
+                break
+            time.sleep(0.01)
+        if process.wait() == 0:
+            break
+    assert kills >= 3
+    found = [entry.id for entry in entries(tmp_path / "out")]
+    assert found == [f"row{n}" for n in range(60)]
+    assert len(read_own_records(tmp_path / "out" / RECORDS)) == unbroken.kept["train"] == 60
+
+
+def test_what_a_recipe_lacks_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("targets: {es: {by: {teacher: command, command: cat}}}\n")
+    with pytest.raises(CaloraError, match="either `source` or `files`"):
+        read_compose_recipe(path)
+    path.write_text("source: dialogsum\ntargets: {es: {by: {teacher: magic}}}\n")
+    with pytest.raises(CaloraError, match="magic"):
+        read_compose_recipe(path)
+    path.write_text("source: dialogsum\ndeal: {train: 0.5}\ntargets: {es: {by: {teacher: command, command: cat}}}\n")
+    with pytest.raises(CaloraError, match=r"add up to 0.5"):
+        read_compose_recipe(path)
