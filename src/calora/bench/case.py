@@ -60,7 +60,7 @@ class Workplace:
         """The records of a split that the recipe takes."""
         if split not in self._records:
             data = self.recipe.data
-            given = load_everyday() if data.records is None else read_own_records(data.records)
+            given = [record for path in data.records for record in read_own_records(path)] or load_everyday()
             wanted = {"train": data.train, "validation": data.validation, "test": data.test}[split]
             self._records[split] = spread([record for record in given if record.split == split], wanted)
         return self._records[split]
@@ -124,7 +124,7 @@ class Case:
         domains = {record.domain for record in self.place.records("train")}
         if self.without is not None and self.without not in domains:
             raise CaloraError(f"no dialogue is of the domain {self.without}", f"domains: {', '.join(sorted(domains))}")
-        records = [record for record in self.place.records(split) if record.domain != self.without]
+        records = [record for record in self._records(split) if record.domain != self.without]
         if not records:
             raise CaloraError(f"without {self.without} no {split} dialogue is left", "take more dialogues in `data`")
         if split == "train":
@@ -133,9 +133,14 @@ class Case:
 
     def evaluation_examples(self, split: Split) -> list[Example]:
         """Examples to answer, the same names in every run."""
-        records = self.place.records(split)
+        records = self._records(split)
         fields = fields_for(records[0], self.composition)[:1] if self.composition.primary is None else None
         return make_examples(records, self.composition, seed=EVALUATION_SEED, fields=fields)
+
+    def _records(self, split: Split) -> list[AnyRecord]:
+        """The records of a split that have references for the composition; all where none has, to be told of it."""
+        records = self.place.records(split)
+        return [record for record in records if fields_for(record, self.composition)] or records
 
     @property
     def _outside(self) -> bool:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from calora.errors import CaloraError
 from calora.metrics.language import check_language
@@ -86,7 +86,8 @@ class DataRecipe(_Part):
     """Which records; None takes all of a split.
 
     Args:
-        records: A JSON Lines file of `OwnRecord` or `TextRecord`; the Everyday corpus if left out.
+        records: JSON Lines files of `OwnRecord` or `TextRecord`, one or several; the Everyday corpus if left out. A
+            composition takes those that have references for it.
         train: How many of the training split, spread over its domains.
         validation: Of the validation split.
         test: Of the test split.
@@ -94,11 +95,16 @@ class DataRecipe(_Part):
             another domain, as the paper's are. A tenth of the pairs is held out.
     """
 
-    records: Path | None = None
+    records: tuple[Path, ...] = ()
     train: int | None = Field(default=None, ge=1)
     validation: int | None = Field(default=None, ge=1)
     test: int | None = Field(default=None, ge=1)
     outside: dict[str, Path] = {}
+
+    @field_validator("records", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str | Path) else value or ()
 
 
 class Recipe(_Part):
