@@ -14,6 +14,7 @@ from calora.adapter import Adapter, module_kind
 from calora.embedded import EMBEDDED, cache_folder, embedded_gguf
 from calora.errors import CaloraError
 from calora.merging import DenseUpdate
+from calora.processes import local_rank
 from calora.storage import made_once, sha256_of, writing_folder
 from calora.tasks import Composition, Prompt
 
@@ -214,7 +215,7 @@ def _load(folder: Path, dtype: "torch.dtype", **extra: Any) -> "tuple[PreTrained
     # What a model says about sampling and penalties is for other uses: calora's decoding is plain for all.
     model.generation_config = GenerationConfig()
     if torch.cuda.is_available():
-        torch.nn.Module.to(model, "cuda")
+        torch.nn.Module.to(model, f"cuda:{local_rank()}")
     return model.eval().requires_grad_(False), tokenizer
 
 

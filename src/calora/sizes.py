@@ -114,6 +114,30 @@ PAPER: tuple[Architecture, ...] = (
 )
 
 
+@dataclass(frozen=True)
+class Model:
+    """A model whose size is known without fetching it.
+
+    Args:
+        architecture: Its layers.
+        parameters: Of the whole model, embeddings once.
+    """
+
+    architecture: Architecture
+    parameters: float
+
+
+KNOWN_MODELS: dict[str, Model] = {
+    "gemma3-270m": Model(_architecture("Gemma 3 270M", 18, 640, 1024, 256, 2048), 268e6),
+    "smollm2-135m": Model(_architecture("SmolLM2 135M", 30, 576, 576, 192, 1536), 135e6),
+    "meta-llama/Llama-3.2-1B": Model(PAPER[0], 1.236e9),
+    "Qwen/Qwen2.5-1.5B": Model(PAPER[1], 1.544e9),
+    "stabilityai/stablelm-2-1_6b": Model(PAPER[2], 1.645e9),
+    "Qwen/Qwen2.5-0.5B": Model(_architecture("Qwen2.5 0.5B", 24, 896, 896, 128, 4864), 494e6),
+    "meta-llama/Llama-3.2-3B": Model(_architecture("LLaMA 3.2 3B", 28, 3072, 3072, 1024, 8192), 3.213e9),
+}
+
+
 def adapter_parameters(arch: Architecture, rank: int = 32) -> int:
     """Parameters of an adapter on every linear module of every layer."""
     return arch.layers * _low_rank(arch, rank)

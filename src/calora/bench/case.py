@@ -12,6 +12,7 @@ from calora.corpus import (
     Example,
     Split,
     fields_for,
+    holds_records,
     load_everyday,
     make_examples,
     read_own_records,
@@ -66,8 +67,12 @@ class Workplace:
         return self._records[split]
 
     def outside(self, task: str, split: Split) -> list[Example]:
-        """What an adapter of another domain learns from, or is validated on: every tenth pair is held out."""
-        pairs = read_pairs(self.recipe.data.outside[task])
+        """What an adapter of another domain learns from, or is validated on: of pairs every tenth is held out."""
+        path = self.recipe.data.outside[task]
+        if holds_records(path):
+            records = [record for record in read_own_records(path) if record.split == split]
+            return make_examples(records, self.recipe.parse(task), seed=EVALUATION_SEED)
+        pairs = read_pairs(path)
         held = slice(None, None, 10)
         return pairs[held] if split == "validation" else [pair for i, pair in enumerate(pairs) if i % 10]
 

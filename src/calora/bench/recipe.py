@@ -91,8 +91,8 @@ class DataRecipe(_Part):
         train: How many of the training split, spread over its domains.
         validation: Of the validation split.
         test: Of the test split.
-        outside: Task to a file of pairs that its adapter learns from instead of the records: an adapter trained in
-            another domain, as the paper's are. A tenth of the pairs is held out.
+        outside: Task to a file of pairs or of `TextRecord` that its adapter learns from instead of the records: an
+            adapter trained in another domain, as the paper's are. Of pairs a tenth is held out; records have splits.
     """
 
     records: tuple[Path, ...] = ()

@@ -14,6 +14,7 @@ from calora.cli import options
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from calora.bench.dry_run import Forecast
     from calora.bench.progress import Progress
     from calora.bench.rows import Place
 
@@ -25,6 +26,13 @@ def command(
         Path | None, typer.Option(help="Where trained artefacts lie; in the run folder if left out.")
     ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Show the cells, and do nothing.")] = False,
+    dry: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Show what would be fetched, trained, stored and needed, and do nothing."),
+    ] = False,
+    tflops: Annotated[
+        float, typer.Option(min=0.001, help="With --dry-run: what the machine sustains, in TFLOP/s, all devices.")
+    ] = 50.0,
 ) -> None:
     """Make every cell of a recipe that is not there yet; each artefact is trained once, and a stopped run goes on.
 
@@ -37,7 +45,14 @@ def command(
     from calora.cli.show import console
 
     folder = run or Path("runs") / recipe.stem
-    grid = Grid(read_recipe(recipe), folder, Store(store or folder / "store"))
+    artefacts = Store(store or folder / "store")
+    if dry:
+        from calora.bench.dry_run import forecast
+
+        for table in _forecast_tables(forecast(read_recipe(recipe), folder, artefacts), tflops):
+            console.print(table)
+        return
+    grid = Grid(read_recipe(recipe), folder, artefacts)
     places = grid.places()
     if plan:
         console.print(_plan_table(places))
@@ -96,6 +111,41 @@ def _plan_table(places: "Sequence[Place]") -> "Table":
         names = dict.fromkeys(str(place.case.composition) for place in places if place.row.label == label)
         table.add_row(label, str(count), " ".join(names))
     return table
+
+
+def _forecast_tables(found: "Forecast", tflops: float) -> "Iterator[Table]":
+    from rich import box
+    from rich.table import Table
+
+    def table(title: str, *heads: str, caption: str | None = None) -> Table:
+        made = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", caption=caption, caption_justify="left")
+        for number, head in enumerate(heads):
+            made.add_column(head, justify="right" if number else "left", overflow="fold")
+        return made
+
+    fetched = table("to be fetched or made first", "what", "GB")
+    for what, size in found.fetched:
+        fetched.add_row(what, "?" if size is None else f"{size:.1f}")
+    yield fetched
+    note = f"hours at {tflops:g} TFLOP/s sustained, of training alone; answering {found.cells[0]} cells is not in them"
+    work = table("to be trained", "kind", "wanted", "there", "updates", "hours", caption=note)
+    for kind, one in found.work.items():
+        hours = one.operations / tflops / 1e12 / 3600
+        work.add_row(kind, str(one.wanted), str(one.there), f"{one.updates:,}", f"{hours:.2f}" if one.updates else "")
+    total = sum(one.operations for one in found.work.values()) / tflops / 1e12 / 3600
+    work.add_row("all", *(["", ""]), f"{sum(one.updates for one in found.work.values()):,}", f"{total:.2f}")
+    yield work
+    needed = table("needed", "what", "size")
+    needed.add_row("cells, of which there are", f"{found.cells[0]}, {found.cells[1]}")
+    needed.add_row("adapters and joint experts on disk", f"{found.stored:.2f} GB")
+    for name, size in found.memory.items():
+        needed.add_row(f"memory to train on {name}, about", f"{size:.1f} GiB")
+    yield needed
+    if found.unknown:
+        unknown = table("not known", "what")
+        for what in dict.fromkeys(found.unknown):
+            unknown.add_row(what)
+        yield unknown
 
 
 def _clock(seconds: float) -> str:

@@ -44,6 +44,7 @@ def command(
     from calora.calibration import KINDS, CalibrationCard, fold, foldable, write_calibration
     from calora.errors import CaloraError
     from calora.merging import Merge
+    from calora.processes import is_first
     from calora.tasks import Composition
 
     parsed = Composition.parse(composition)
@@ -96,8 +97,9 @@ def command(
     with options.checkpoints(out, data, *depends) as work:
         judge = partial(retrieval_of, loaded, parsed, validation(0))
         calibration = train_calibration(loaded, merged, card, train, validation, settings, work, judge=judge)
-        write_calibration(calibration, out)
+        if is_first():
+            write_calibration(calibration, out)
     options.say(f"wrote {out}: {calibration.parameters:,} parameters")
-    if fold_to is not None:
+    if fold_to is not None and is_first():
         write_adapter(fold(merged, calibration), fold_to)
         options.say(f"wrote {fold_to}: the calibrated merge as one adapter")

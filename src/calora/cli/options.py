@@ -12,6 +12,7 @@ import typer
 
 from calora import __version__
 from calora.errors import CaloraError
+from calora.processes import is_first, wait_for_all
 from calora.tasks import Composition
 
 if TYPE_CHECKING:
@@ -129,7 +130,9 @@ def checkpoints(out: Path, data: Path | None, *depends: Any) -> Iterator[Path]:
 
     place = out.parent / f".{out.name}-checkpoints"
     yield place / fingerprint([__version__, sha256_of(data) if data else None, *depends])
-    shutil.rmtree(place, ignore_errors=True)
+    wait_for_all()
+    if is_first():
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def refuse_existing(out: Path, force: bool) -> None:
@@ -143,5 +146,6 @@ def refuse_existing(out: Path, force: bool) -> None:
 
 
 def say(text: str) -> None:
-    """A line for the person watching, on standard error."""
-    print(text, file=sys.stderr, flush=True)
+    """A line for the person watching, on standard error; of several processes the first says it."""
+    if is_first():
+        print(text, file=sys.stderr, flush=True)

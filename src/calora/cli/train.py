@@ -27,6 +27,7 @@ def command(
     from functools import partial
 
     from calora.adapter import write_adapter
+    from calora.processes import is_first
     from calora.tasks import Composition
 
     composition = Composition.parse(task)
@@ -45,5 +46,6 @@ def command(
     with options.checkpoints(out, data, *depends) as work:
         judge = partial(retrieval_of, loaded, composition, validation(0)) if len(composition.tasks) > 1 else None
         adapter = train_adapter(loaded, composition, train, validation, settings, work, rank=rank, judge=judge)
-        write_adapter(adapter, out)
+        if is_first():
+            write_adapter(adapter, out)
     options.say(f"wrote {out}: {adapter.parameters:,} parameters")

@@ -57,7 +57,7 @@ class ComposeRecipe(_Part):
         limit: The most records of a split.
         deal: Deal the records of all splits anew: shares of 1, such as {train: 0.8, validation: 0.1, test: 0.1}.
         fields: Whose references are taken; all if left out.
-        targets: Key (`es`, `casual`) to what makes it.
+        targets: Key (`es`, `casual`) to what makes it; none to write the source's own references alone.
         filters: Which answers are left out.
         batch: References that a teacher is given at once.
     """
@@ -70,7 +70,7 @@ class ComposeRecipe(_Part):
     limit: int | None = Field(default=None, ge=1)
     deal: dict[Split, float] | None = None
     fields: tuple[str, ...] | None = None
-    targets: dict[str, TargetRecipe] = Field(min_length=1)
+    targets: dict[str, TargetRecipe] = {}
     filters: FilterRecipe = FilterRecipe()
     batch: int = Field(default=64, ge=1)
 
@@ -274,7 +274,9 @@ def _taught(recipe: ComposeRecipe, records: Sequence[TextRecord]) -> list[Entry]
         Entry(
             id=record.id,
             split=record.split,
-            record=record.model_copy(update={"targets": targets[n], "made": made[n]}) if made[n] else None,
+            record=record.model_copy(update={"targets": targets[n], "made": made[n]})
+            if made[n] or not recipe.targets
+            else None,
             dropped=dropped[n],
         )
         for n, record in enumerate(records)

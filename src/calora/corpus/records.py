@@ -78,6 +78,11 @@ class Record(_References):
         """Field to key to reference."""
         return {"summary": self.summary, "reply": self.reply, **(self.__pydantic_extra__ or {})}
 
+    @property
+    def plain(self) -> str:
+        """The dialogue with its placeholders."""
+        return self.told({"A": "{A}", "B": "{B}"})
+
     def told(self, names: Mapping[Speaker, str]) -> str:
         """The dialogue, one line a turn, with the placeholders as they are."""
         return "\n".join(f"{names[speaker]}: {text}" for speaker, text in self.dialogue)
@@ -157,6 +162,11 @@ class TextRecord(_References):
         """Field to key to reference."""
         return self.targets
 
+    @property
+    def plain(self) -> str:
+        """The text."""
+        return self.text
+
     @model_validator(mode="after")
     def _has_a_text(self) -> Self:
         if not self.text.strip():
@@ -169,15 +179,23 @@ Kind = TypeVar("Kind", bound=_References)
 One = TypeVar("One", bound=AnyRecord)
 
 
+def holds_records(path: str | Path) -> bool:
+    """Whether a file's first line looks like a `TextRecord`; a file that cannot be read has none."""
+    try:
+        with Path(path).open(encoding="utf-8") as lines:
+            first = next((line for line in lines if line.strip()), "")
+    except (OSError, UnicodeDecodeError):
+        return False
+    return '"targets":' in first and '"text":' in first
+
+
 def read_own_records(path: str | Path) -> list[AnyRecord]:
     """Read a JSON Lines file of `TextRecord` or of `OwnRecord`: a line has either a `text` or a `dialogue`.
 
     Raises:
         CaloraError: Names the file, the line and what is wrong with it.
     """
-    path = Path(path)
-    _, first = next(iter(numbered_lines(path)), (0, ""))
-    return [*read_records(path, TextRecord)] if '"text":' in first else [*read_records(path, OwnRecord)]
+    return [*read_records(path, TextRecord)] if holds_records(path) else [*read_records(path, OwnRecord)]
 
 
 def read_records(path: str | Path, kind: type[Kind]) -> list[Kind]:

@@ -18,6 +18,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from calora.backbone import Backbone
 from calora.console import shown
 from calora.errors import CaloraError
+from calora.processes import part_of_mean
 from calora.training.data import Examples, GroupedSampler, collate
 from calora.training.loss import completion_loss
 from calora.training.settings import TrainingSettings
@@ -57,7 +58,12 @@ class Learner(nn.Module):
         if self.training:
             self.tokens += int(attention_mask.sum())
         with self.precision():
-            return {"loss": completion_loss(model, input_ids, attention_mask, labels)}
+            loss = completion_loss(model, input_ids, attention_mask, labels)
+        return {"loss": self.part(loss, int((labels[:, 1:] != -100).sum()))}
+
+    def part(self, loss: torch.Tensor, count: int) -> torch.Tensor:
+        """What a mean over so many tokens of this process counts in training; validation takes the mean of means."""
+        return part_of_mean(loss, count) if self.training else loss
 
     def precision(self) -> torch.autocast:
         """The context in which the backbone runs with the learnt matrices in place."""
@@ -88,7 +94,7 @@ class PartedLearner(Learner):
             self.current = current
             total = total + tokens * self.part_loss(ids, mask, wanted)
             count += tokens
-        return {"loss": total / count}
+        return {"loss": self.part(total / count, count)}
 
     def part_loss(self, ids: torch.Tensor, mask: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Mean loss over the completions of the current part, arguments [rows, length]."""
@@ -102,7 +108,8 @@ class _Trainer(Trainer):
     settings: TrainingSettings
 
     def _get_train_sampler(self, train_dataset: Any = None) -> GroupedSampler:
-        return GroupedSampler(self.train_dataset, self.settings.batch_size, self.settings.seed)  # type: ignore[arg-type]
+        together = self.settings.batch_size * self.args.world_size  # what one step takes, of all processes
+        return GroupedSampler(self.train_dataset, together, self.settings.seed)  # type: ignore[arg-type]
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Add `eval_score`, by which the best epoch is chosen: the judge's figure (loss breaks ties), or the loss."""

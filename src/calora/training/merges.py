@@ -34,7 +34,7 @@ class _EntropyLearner(Learner):
             self.tokens += int(attention_mask.sum())
         hidden = model.get_decoder()(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
         rows = hidden.last_hidden_state[:, :-1][labels[:, 1:] != -100]
-        return {"loss": mean_entropy(rows, model.get_output_embeddings().weight)}
+        return {"loss": self.part(mean_entropy(rows, model.get_output_embeddings().weight), len(rows))}
 
 
 def mean_entropy(hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,173 @@
+"""What a recipe would fetch, train, store and need, without doing any of it."""
+
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from calora.bench.case import Workplace
+from calora.bench.grid import Grid
+from calora.bench.recipe import Recipe
+from calora.bench.rows import Place, candidates_of
+from calora.bench.store import Step, Store
+from calora.corpus import AnyRecord, Split
+from calora.embedded import EMBEDDED
+from calora.errors import CaloraError
+from calora.sizes import KNOWN_MODELS, Model, adapter_parameters
+
+_CHARACTERS = 4.0  # a token, about
+_EXAMPLE_TOKENS = 250.0  # where no record is there to be measured
+# A frozen weight costs two operations a token forward, and two more to pass the gradient on; it has none itself.
+_OPERATIONS = 4
+# Bytes that a layer keeps for its backward pass, a token and a hidden unit, in 16 bits, attention's tables left out
+# (Korthikanti et al., 2022, https://arxiv.org/abs/2205.05198).
+_ACTIVATION_BYTES = 34
+
+
+@dataclass
+class Work:
+    """Artefacts of one kind.
+
+    Args:
+        wanted: How many the run needs.
+        there: Of these, in the store already.
+        updates: Of those that are to be trained, searches included; 0 for what is not trained by gradients.
+        operations: Floating-point operations of that, estimated.
+    """
+
+    wanted: int = 0
+    there: int = 0
+    updates: int = 0
+    operations: float = 0.0
+
+
+@dataclass
+class Forecast:
+    """What a run would do.
+
+    Args:
+        fetched: What is not here, with its size in GB where that is known.
+        work: By kind of artefact.
+        cells: How many there are in all, and how many are there already.
+        stored: GB of the store at the end, adapters and joint experts in bfloat16; all else is small.
+        memory: Backbone to GiB of its largest training, about, attention's tables left out.
+        unknown: What could not be planned or estimated, and why.
+    """
+
+    fetched: list[tuple[str, float | None]] = field(default_factory=list)
+    work: dict[str, Work] = field(default_factory=dict)
+    cells: tuple[int, int] = (0, 0)
+    stored: float = 0.0
+    memory: dict[str, float] = field(default_factory=dict)
+    unknown: list[str] = field(default_factory=list)
+
+
+class _Unfetched(Workplace):
+    """A workplace where what is not here has a name in place of its content."""
+
+    def is_here(self, backbone: str) -> bool:
+        return backbone in EMBEDDED or Path(backbone).exists()
+
+    def sha256(self, name: str) -> str:
+        return super().sha256(name) if self.is_here(name) else f"of {name}"
+
+    @property
+    def missing(self) -> list[Path]:
+        return [path for path in self.recipe.data.records if not path.exists()]
+
+    def records(self, split: Split) -> list[AnyRecord]:
+        return [] if self.missing else super().records(split)
+
+    def data_key(self, split: Split) -> str:
+        return f"of {split}" if self.missing else super().data_key(split)
+
+    @property
+    def examples(self) -> int:
+        """Training examples of an epoch: what the recipe allows, or what there is."""
+        return self.recipe.data.train or len(self.records("train"))
+
+    @property
+    def tokens(self) -> float:
+        """Of a training example, about."""
+        lengths = [
+            len(text) + len(references.get("en", ""))
+            for record in self.records("train")[:200]
+            for text, references in ((record.plain, next(iter(record.by_field().values()))),)
+        ]
+        return statistics.fmean(lengths) / _CHARACTERS if lengths else _EXAMPLE_TOKENS
+
+
+def forecast(recipe: Recipe, run: Path, store: Store) -> Forecast:
+    """Plan everything that a recipe asks for, searches included.
+
+    Args:
+        recipe: What to compare; its tasks, approaches, options, data files and search budgets are checked.
+        run: The run folder.
+        store: Where trained artefacts lie.
+
+    Raises:
+        CaloraError: The recipe asks for what there is not.
+    """
+    found, place = Forecast(), _Unfetched(recipe)
+    models = {name: KNOWN_MODELS.get(name) for name in recipe.backbones}
+    for name, model in models.items():
+        if not place.is_here(name):
+            found.fetched.append(
+                (f"backbone {name} from the hub", None if model is None else 2 * model.parameters / 1e9)
+            )
+        if model is None:
+            found.unknown.append(f"what {name} costs: calora does not know its size")
+        else:
+            found.memory[name] = _training_gib(model, recipe, place.tokens)
+    found.fetched += [(f"{path}, by calora compose-data", None) for path in place.missing]
+    places = Grid(recipe, run, store, place=place).places()
+    found.cells = len(places), sum((run / "cells" / f"{one.name}.json").exists() for one in places)
+    steps: dict[str, tuple[Step[Any], Model | None]] = {}
+    for one, options in _asked(places, recipe):
+        try:
+            plan = one.row.approach.plan(one.case, **options)
+        except CaloraError as error:
+            found.unknown.append(f"{one.row.label} on {one.case.composition}: {error}")
+            continue
+        for parent in plan.parents:
+            steps |= {step.key: (step, models[one.case.backbone_name]) for step in parent.lineage()}
+    for step, model in steps.values():
+        _add(found, step, model, place, store)
+    return found
+
+
+def _asked(places: list[Place], recipe: Recipe) -> Iterator[tuple[Place, dict[str, Any]]]:
+    """What is planned: every cell, and every candidate of a search on each of its compositions."""
+    searches: dict[tuple[str, str, int], Place] = {}
+    for one in places:
+        yield one, dict(one.row.recipe.options)
+        if one.row.setting == "tuned":
+            searches.setdefault((one.row.label, one.case.backbone_name, one.case.seed), one)
+    if recipe.search is not None:
+        for one in searches.values():
+            for options in candidates_of(one.row, recipe.search.budget):
+                for name in recipe.search.compositions:
+                    yield replace(one, case=replace(one.case, composition=recipe.parse(name))), options
+
+
+def _add(found: Forecast, step: Step[Any], model: Model | None, place: _Unfetched, store: Store) -> None:
+    work = found.work.setdefault(step.kind, Work())
+    work.wanted += 1
+    if model is not None and step.kind in ("adapter", "joint-expert"):
+        found.stored += 2 * adapter_parameters(model.architecture, int(step.settings["rank"])) / 1e9
+    if store.has(step):
+        work.there += 1
+    elif training := step.settings.get("training"):
+        work.updates += training["epochs"] * -(-place.examples // training["batch_size"])
+        if model is not None:
+            work.operations += _OPERATIONS * model.parameters * training["epochs"] * place.examples * place.tokens
+
+
+def _training_gib(model: Model, recipe: Recipe, tokens: float) -> float:
+    """Weights in 16 bits, an adapter with its gradient and Adam's two moments in 32, and the activations of a batch."""
+    architecture = model.architecture
+    hidden = architecture.shapes["q_proj"][1]
+    batch = max(recipe.adapter.batch_size, recipe.calibration.batch_size)
+    activations = _ACTIVATION_BYTES * batch * tokens * hidden * architecture.layers
+    return (2 * model.parameters + 16 * adapter_parameters(architecture) + activations) / 2**30
