@@ -8,9 +8,12 @@ from calora.bench.case import Workplace
 from calora.bench.grid import Grid
 from calora.bench.recipe import read_recipe
 from calora.bench.store import Store
+from calora.corpus.composing import read_compose_recipe
 
 ROOT = Path(__file__).parents[1] / "recipes"
-RECIPES = sorted(ROOT.rglob("*.yaml"))
+DATA = sorted((ROOT / "data").glob("*.yaml"))
+# Those at the paper's scale name models and files that are not here; tests/bench/test_dry_run.py plans them.
+RECIPES = sorted(set(ROOT.rglob("*.yaml")) - {*DATA, *(ROOT / "paper-scale").glob("*.yaml")})
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -32,3 +35,11 @@ def test_a_recipe_has_its_command_at_the_top(path: Path) -> None:
         f"calora bench recipes/{path.relative_to(ROOT).as_posix()} --run results/" in head
         and "--store runs/store" in head
     )
+
+
+@pytest.mark.parametrize("path", DATA, ids=lambda path: path.stem)
+def test_a_recipe_of_data_reads(path: Path) -> None:
+    read_compose_recipe(path)
+    script = (ROOT / "paper-scale/data.sh").read_text(encoding="utf-8")
+    head = path.read_text(encoding="utf-8").partition("\nsource")[0]
+    assert f"calora compose-data recipes/data/{path.name}" in head or path.stem in script

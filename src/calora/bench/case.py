@@ -76,6 +76,10 @@ class Workplace:
         held = slice(None, None, 10)
         return pairs[held] if split == "validation" else [pair for i, pair in enumerate(pairs) if i % 10]
 
+    def outside_key(self, task: str) -> str:
+        """The SHA-256 of the file that a task's adapter learns from instead of the records."""
+        return sha256_of(self.recipe.data.outside[task])
+
     def data_key(self, split: Split) -> str:
         """The fingerprint of a split's content."""
         if split not in self._data_keys:
@@ -154,7 +158,7 @@ class Case:
 
     def settings(self, *splits: Split) -> dict[str, Any]:
         """What everything made here depends on: the backbone, the seed, the prompt's words and the data."""
-        outside = sha256_of(self.recipe.data.outside[str(self.composition)]) if self._outside and splits else None
+        outside = self.place.outside_key(str(self.composition)) if self._outside and splits else None
         languages = [task.language for task in self.composition.tasks if task.language and task.name not in TASKS]
         part = {
             "examples": self.examples,

@@ -76,6 +76,9 @@ class _Unfetched(Workplace):
     def missing(self) -> list[Path]:
         return [path for path in self.recipe.data.records if not path.exists()]
 
+    def outside_key(self, task: str) -> str:
+        return super().outside_key(task) if self.recipe.data.outside[task].exists() else f"of {task}"
+
     def records(self, split: Split) -> list[AnyRecord]:
         return [] if self.missing else super().records(split)
 
@@ -120,7 +123,8 @@ def forecast(recipe: Recipe, run: Path, store: Store) -> Forecast:
             found.unknown.append(f"what {name} costs: calora does not know its size")
         else:
             found.memory[name] = _training_gib(model, recipe, place.tokens)
-    found.fetched += [(f"{path}, by calora compose-data", None) for path in place.missing]
+    absent = dict.fromkeys(path for path in recipe.data.outside.values() if not path.exists())
+    found.fetched += [(f"{path}, by calora compose-data", None) for path in (*place.missing, *absent)]
     places = Grid(recipe, run, store, place=place).places()
     found.cells = len(places), sum((run / "cells" / f"{one.name}.json").exists() for one in places)
     steps: dict[str, tuple[Step[Any], Model | None]] = {}

@@ -91,8 +91,10 @@ class Grid:
             The cells that are there at the end.
 
         Raises:
-            CaloraError: A backbone is not found, and nothing was done; or another process began with another recipe.
+            CaloraError: A backbone or a file is not found, and nothing was done; or another process began with another
+                recipe.
         """
+        self.recipe.data.check_files()
         for name in self.recipe.backbones:
             self.workplace.sha256(name)
         write_text(self.run / "recipe.json", self._recipe_text)

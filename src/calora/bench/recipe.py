@@ -101,6 +101,17 @@ class DataRecipe(_Part):
     test: int | None = Field(default=None, ge=1)
     outside: dict[str, Path] = {}
 
+    def check_files(self) -> None:
+        """Refuse files that are not there.
+
+        Raises:
+            CaloraError: Names the first.
+        """
+        for key, path in (*(("records", path) for path in self.records), *self.outside.items()):
+            if not path.is_file():
+                where = key if key == "records" else f"outside.{key}"
+                raise CaloraError(f"data.{where}: {path} is no file", "mend the recipe, or make it (docs/data.md)")
+
     @field_validator("records", mode="before")
     @classmethod
     def _one_or_several(cls, value: Any) -> Any:
@@ -189,8 +200,6 @@ def read_recipe(path: str | Path) -> Recipe:
     searched = recipe.search.compositions if recipe.search else ()
     for composition in {*recipe.compositions, *searched, *(c for a in recipe.approaches for c in a.compositions or ())}:
         check_language(recipe.parse(composition).language)
-    for task, pairs in recipe.data.outside.items():
+    for task in recipe.data.outside:
         recipe.parse(task)
-        if not pairs.is_file():
-            raise CaloraError(f"recipe {path}: data.outside.{task}: {pairs} is no file", "give a file of pairs")
     return recipe

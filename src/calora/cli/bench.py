@@ -126,7 +126,8 @@ def _forecast_tables(found: "Forecast", tflops: float) -> "Iterator[Table]":
     fetched = table("to be fetched or made first", "what", "GB")
     for what, size in found.fetched:
         fetched.add_row(what, "?" if size is None else f"{size:.1f}")
-    yield fetched
+    if found.fetched:
+        yield fetched
     note = f"hours at {tflops:g} TFLOP/s sustained, of training alone; answering {found.cells[0]} cells is not in them"
     work = table("to be trained", "kind", "wanted", "there", "updates", "hours", caption=note)
     for kind, one in found.work.items():

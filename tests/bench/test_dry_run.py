@@ -1,0 +1,77 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from calora.bench.dry_run import forecast
+from calora.bench.recipe import Recipe, read_recipe
+from calora.bench.store import Store
+from calora.errors import CaloraError
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+
+def recipe_of(**more: Any) -> Recipe:
+    return Recipe.model_validate(
+        {
+            "backbones": ["smollm2-135m"],
+            "compositions": ["summary+es", "summary+fr"],
+            "approaches": ["zero-shot", "multi-step", "calibration"],
+            "adapter": {"learning_rate": 1e-3, "epochs": 2},
+            "calibration": {"learning_rate": 1e-3, "epochs": 3},
+            "data": {"train": 80},
+        }
+        | more
+    )
+
+
+def test_what_is_trained_is_counted_once(tmp_path: Path) -> None:
+    found = forecast(recipe_of(), tmp_path / "run", Store(tmp_path / "store"))
+    assert found.cells == (6, 0)
+    assert {kind: (work.wanted, work.updates) for kind, work in found.work.items()} == {
+        "adapter": (3, 3 * 2 * 10),
+        "calibration": (2, 2 * 3 * 10),
+    }
+    assert found.fetched == found.unknown == []
+    assert 0.5 < found.memory["smollm2-135m"] < 4
+    assert found.stored == pytest.approx(3 * 2 * 9_768_960 / 1e9)
+
+
+def test_a_search_is_counted_with_its_candidates(tmp_path: Path) -> None:
+    row = [{"name": "calibration", "settings": ["tuned"]}]
+    recipe = recipe_of(approaches=row, search={"budget": 4, "compositions": ["summary+es"]})
+    found = forecast(recipe, tmp_path / "run", Store(tmp_path / "store"))
+    assert found.work["calibration"].wanted == 4 + 1  # four candidates on one composition; the other's own
+
+
+def test_what_is_not_here_is_named_and_not_fetched(tmp_path: Path) -> None:
+    data = {"records": ["nowhere/records.jsonl"], "train": 8, "outside": {"es": "nowhere/pairs.jsonl"}}
+    recipe = recipe_of(backbones=["Qwen/Qwen2.5-0.5B", "someone/something"], data=data)
+    found = forecast(recipe, tmp_path / "run", Store(tmp_path / "store"))
+    assert [what for what, _ in found.fetched] == [
+        "backbone Qwen/Qwen2.5-0.5B from the hub",
+        "backbone someone/something from the hub",
+        "nowhere/records.jsonl, by calora compose-data",
+        "nowhere/pairs.jsonl, by calora compose-data",
+    ]
+    assert found.fetched[0][1] == pytest.approx(0.99, abs=0.01)
+    assert found.unknown == ["what someone/something costs: calora does not know its size"]
+    with pytest.raises(CaloraError, match=r"data\.records: nowhere/records\.jsonl is no file"):
+        recipe.data.check_files()
+
+
+def test_a_composition_that_an_approach_cannot_do_is_told(tmp_path: Path) -> None:
+    recipe = recipe_of(compositions=["summary+casual+es"], approaches=["calibration-shared"])
+    found = forecast(recipe, tmp_path / "run", Store(tmp_path / "store"))
+    assert found.unknown == [
+        "calibration-shared on summary+casual+es: summary+casual+es is not of a primary and one secondary task"
+    ]
+
+
+@pytest.mark.parametrize("path", sorted((RECIPES / "paper-scale").glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_recipes_at_the_papers_scale_can_be_planned(path: Path, tmp_path: Path) -> None:
+    found = forecast(read_recipe(path), tmp_path / "run", Store(tmp_path / "store"))
+    assert found.cells[0] == 294
+    assert found.unknown == []
+    assert found.work["adapter"].wanted == 9
+    assert found.work["joint-expert"].wanted == 14
