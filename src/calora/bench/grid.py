@@ -94,14 +94,7 @@ class Grid:
             CaloraError: A backbone or a file is not found, and nothing was done; or another process began with another
                 recipe.
         """
-        self.recipe.data.check_files()
-        for name in self.recipe.backbones:
-            self.workplace.sha256(name)
-        write_text(self.run / "recipe.json", self._recipe_text)
-        places = self.places()
-        for place in places:
-            self.progress.total[place.row.label] += 1
-        self._drop_stale(places)
+        places = self.prepare()
         cells: dict[str, Cell] = {}
         left, last = list(places), None
         while left:
@@ -130,6 +123,25 @@ class Grid:
                     self._tell(_WAITING)
                 time.sleep(WAIT)
         return [cells[place.name] for place in places if place.name in cells]
+
+    def prepare(self) -> list[Place]:
+        """Look for what the run needs, write the recipe into its folder, remove cells made on other terms.
+
+        Returns:
+            As `places`.
+
+        Raises:
+            CaloraError: A backbone or a file is not found, and nothing was done.
+        """
+        self.recipe.data.check_files()
+        for name in self.recipe.backbones:
+            self.workplace.sha256(name)
+        write_text(self.run / "recipe.json", self._recipe_text)
+        places = self.places()
+        for place in places:
+            self.progress.total[place.row.label] += 1
+        self._drop_stale(places)
+        return places
 
     def cell(self, place: Place, split: Split = "test", options: Mapping[str, Any] | None = None) -> Cell:
         """A cell, made unless it is there with the same key.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from calora.cli import options
+from calora.errors import CaloraError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -30,6 +31,11 @@ def command(
         bool,
         typer.Option("--dry-run", help="Show what would be fetched, trained, stored and needed, and do nothing."),
     ] = False,
+    runner: Annotated[str, typer.Option(help="local, or ray: a cell a task of a cluster (docs/data.md).")] = "local",
+    address: Annotated[
+        str | None, typer.Option(help="Of the Ray cluster; one of this machine alone if left out.")
+    ] = None,
+    gpus: Annotated[float, typer.Option(min=0, help="Of a cell, with --runner ray.")] = 0,
     tflops: Annotated[
         float, typer.Option(min=0.001, help="With --dry-run: what the machine sustains, in TFLOP/s, all devices.")
     ] = 50.0,
@@ -57,8 +63,15 @@ def command(
     if plan:
         console.print(_plan_table(places))
         return
+    if runner not in ("local", "ray"):
+        raise CaloraError(f"unknown runner {runner!r}", "runners: local, ray")
     with following() as grid.follow:
-        cells = grid.go()
+        if runner == "ray":
+            from calora.bench.ray_runner import go_on_ray
+
+            cells = go_on_ray(grid, address, gpus=gpus)
+        else:
+            cells = grid.go()
     for what, why, lost in failures(grid.progress):
         options.say(f"failed: {what}: {why} ({lost} cell{'s' * (lost > 1)} lost)")
     options.say(f"{len(cells)} of {len(places)} cells are in {folder}")

@@ -1,0 +1,100 @@
+"""A grid on a Ray cluster: a task a cell, on folders that all nodes see.
+
+What several cells need is made by whichever task comes first; one that finds its lock held gives its place to another.
+A lock ends with its process, so that a node that is lost costs what it was making and nothing else: Ray gives its tasks
+to other nodes.
+"""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from calora.bench.cells import Cell, read_cell
+from calora.bench.grid import Grid
+from calora.bench.recipe import Recipe
+from calora.bench.rows import Place
+from calora.bench.store import WAIT, BusyError, Store
+from calora.errors import CaloraError
+
+# A node may be lost more than once in a long run.
+_TRIES = 20
+
+
+def go_on_ray(grid: Grid, address: str | None = None, *, cpus: float = 1, gpus: float = 0) -> list[Cell]:
+    """Make every cell that is not there, on a cluster.
+
+    Args:
+        grid: Its run folder and store must be seen by every node under the same path.
+        address: Of the cluster, such as `ray://head:10001` or `auto`; a cluster of this machine alone if None.
+        cpus: Of a task.
+        gpus: Of a task.
+
+    Returns:
+        The cells that are there at the end; `grid.progress` holds what failed.
+
+    Raises:
+        CaloraError: Ray is not installed or gives no cluster, or a file or a backbone is not found.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise CaloraError("a cluster needs ray, which is not installed", "pip install 'calora[cluster]'") from error
+    places = grid.prepare()
+    recipe, run, store = grid.recipe.model_dump_json(), grid.run.resolve(), grid.store.folder.resolve()
+    try:
+        ray.init(address=address, ignore_reinit_error=True, log_to_driver=False)
+    except ConnectionError as error:
+        raise CaloraError(f"no cluster at {address}: {error}", "start one with `ray start --head`") from error
+    task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=_TRIES)(make_cell)
+
+    def ask(place: Place) -> Any:
+        return task.remote(recipe, str(run), str(store), place.name)
+
+    waiting = {ask(place): place for place in places}
+    cells: dict[str, Cell] = {}
+    while waiting:
+        ended, _ = ray.wait(list(waiting), num_returns=1, timeout=1.0)
+        for reference in ended:
+            place = waiting.pop(reference)
+            try:
+                if not ray.get(reference):
+                    waiting[ask(place)] = place
+                    continue
+                cells[place.name] = read_cell(run / "cells" / f"{place.name}.json")
+                grid.progress.done[place.row.label] += 1
+            except Exception as error:
+                grid.progress.failed.append((place.name, error))
+        grid.progress.now = f"{len(waiting)} cells on {len(_nodes())} nodes"
+        grid.follow(grid.progress)
+    return [cells[place.name] for place in places if place.name in cells]
+
+
+def _nodes() -> list[Any]:
+    import ray
+
+    nodes: list[Any] = ray.nodes()  # type: ignore[no-untyped-call]
+    return [node for node in nodes if node["Alive"]]
+
+
+def make_cell(recipe: str, run: str, store: str, name: str) -> bool:
+    """Make one cell; run by a worker of the cluster.
+
+    Args:
+        recipe: As JSON.
+        run: The run folder.
+        store: Where artefacts lie.
+        name: Of the cell.
+
+    Returns:
+        False if another task is making it or something that it needs: its place on the node goes to another cell.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    grid = Grid(Recipe.model_validate_json(recipe), Path(run), Store(Path(store)))
+    place = next(place for place in grid.places() if place.name == name)
+    try:
+        grid.cell(place)
+    except BusyError:
+        time.sleep(WAIT)
+        return False
+    return True
