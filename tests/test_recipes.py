@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from calora.bench.case import Workplace
+from calora.bench.dry_run import Unfetched
 from calora.bench.grid import Grid
 from calora.bench.recipe import read_recipe
 from calora.bench.store import Store
@@ -19,7 +19,7 @@ RECIPES = sorted(set(ROOT.rglob("*.yaml")) - {*DATA, *(ROOT / "paper-scale").glo
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_plans_every_cell(path: Path, tmp_path: Path) -> None:
     recipe = read_recipe(path)
-    grid = Grid(recipe, tmp_path, Store(tmp_path / "store"), place=Workplace(recipe))
+    grid = Grid(recipe, tmp_path, Store(tmp_path / "store"), place=Unfetched(recipe))
     places = grid.places()
     assert len({place.name for place in places}) == len(places)
     for place in places:

@@ -61,7 +61,8 @@ class Workplace:
         """The records of a split that the recipe takes."""
         if split not in self._records:
             data = self.recipe.data
-            given = [record for path in data.records for record in read_own_records(path)] or load_everyday()
+            paths = data.tested_on if split == "test" and data.tested_on else data.records
+            given = [record for path in paths for record in read_own_records(path)] or load_everyday()
             wanted = {"train": data.train, "validation": data.validation, "test": data.test}[split]
             self._records[split] = spread([record for record in given if record.split == split], wanted)
         return self._records[split]

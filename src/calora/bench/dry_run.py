@@ -63,26 +63,32 @@ class Forecast:
     unknown: list[str] = field(default_factory=list)
 
 
-class _Unfetched(Workplace):
+class Unfetched(Workplace):
     """A workplace where what is not here has a name in place of its content."""
 
     def is_here(self, backbone: str) -> bool:
+        """Whether a backbone needs no hub."""
         return backbone in EMBEDDED or Path(backbone).exists()
 
     def sha256(self, name: str) -> str:
+        """Of a backbone, or a name for it."""
         return super().sha256(name) if self.is_here(name) else f"of {name}"
 
     @property
     def missing(self) -> list[Path]:
-        return [path for path in self.recipe.data.records if not path.exists()]
+        """Files of records that are not here."""
+        return [path for path in (*self.recipe.data.records, *self.recipe.data.tested_on) if not path.exists()]
 
     def outside_key(self, task: str) -> str:
+        """Of the file, or a name for it."""
         return super().outside_key(task) if self.recipe.data.outside[task].exists() else f"of {task}"
 
     def records(self, split: Split) -> list[AnyRecord]:
+        """The records; none where a file is missing."""
         return [] if self.missing else super().records(split)
 
     def data_key(self, split: Split) -> str:
+        """Of a split's content, or a name for it."""
         return f"of {split}" if self.missing else super().data_key(split)
 
     @property
@@ -112,7 +118,7 @@ def forecast(recipe: Recipe, run: Path, store: Store) -> Forecast:
     Raises:
         CaloraError: The recipe asks for what there is not.
     """
-    found, place = Forecast(), _Unfetched(recipe)
+    found, place = Forecast(), Unfetched(recipe)
     models = {name: KNOWN_MODELS.get(name) for name in recipe.backbones}
     for name, model in models.items():
         if not place.is_here(name):
@@ -155,7 +161,7 @@ def _asked(places: list[Place], recipe: Recipe) -> Iterator[tuple[Place, dict[st
                     yield replace(one, case=replace(one.case, composition=recipe.parse(name))), options
 
 
-def _add(found: Forecast, step: Step[Any], model: Model | None, place: _Unfetched, store: Store) -> None:
+def _add(found: Forecast, step: Step[Any], model: Model | None, place: Unfetched, store: Store) -> None:
     work = found.work.setdefault(step.kind, Work())
     work.wanted += 1
     if model is not None and step.kind in ("adapter", "joint-expert"):

@@ -88,6 +88,7 @@ class DataRecipe(_Part):
     Args:
         records: JSON Lines files of `OwnRecord` or `TextRecord`, one or several; the Everyday corpus if left out. A
             composition takes those that have references for it.
+        tested_on: Files whose test split is answered instead: another domain, for what was learnt on `records`.
         train: How many of the training split, spread over its domains.
         validation: Of the validation split.
         test: Of the test split.
@@ -96,6 +97,7 @@ class DataRecipe(_Part):
     """
 
     records: tuple[Path, ...] = ()
+    tested_on: tuple[Path, ...] = ()
     train: int | None = Field(default=None, ge=1)
     validation: int | None = Field(default=None, ge=1)
     test: int | None = Field(default=None, ge=1)
@@ -107,12 +109,13 @@ class DataRecipe(_Part):
         Raises:
             CaloraError: Names the first.
         """
-        for key, path in (*(("records", path) for path in self.records), *self.outside.items()):
-            if not path.is_file():
-                where = key if key == "records" else f"outside.{key}"
-                raise CaloraError(f"data.{where}: {path} is no file", "mend the recipe, or make it (docs/data.md)")
+        outside = {f"outside.{task}": (path,) for task, path in self.outside.items()}
+        for where, paths in {"records": self.records, "tested_on": self.tested_on, **outside}.items():
+            for path in paths:
+                if not path.is_file():
+                    raise CaloraError(f"data.{where}: {path} is no file", "mend the recipe, or make it (docs/data.md)")
 
-    @field_validator("records", mode="before")
+    @field_validator("records", "tested_on", mode="before")
     @classmethod
     def _one_or_several(cls, value: Any) -> Any:
         return [value] if isinstance(value, str | Path) else value or ()
