@@ -1,6 +1,6 @@
 """One cell of the grid: every dialogue answered, scored and written with its costs and where it comes from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ def answer_cell(
         passes = plan.passes(case.backbone, values)
         asked = [example.text for example in examples] if plan.texts is None else plan.texts(examples)
         with counting(place.row.title, len(asked) * len(passes)) as advance, peak_memory() as highest:
-            answers = answer_all(case.backbone, passes, asked, max_tokens=case.recipe.max_tokens, follow=advance)
+            answers = _answered(case, passes, asked, advance)
             peak = highest()
         if timed:
             times_bare = _times_bare(case, passes, asked)
@@ -87,6 +87,14 @@ def answer_cell(
         peak_mebibytes=peak,
         texts=texts,
     )
+
+
+def _answered(case: Case, passes: Sequence[Pass], texts: Sequence[str], follow: Callable[[int], None]) -> list[Answer]:
+    """What the recipe's engine answers."""
+    limit = case.recipe.max_tokens
+    if case.recipe.engine == "torch":
+        return answer_all(case.backbone, passes, texts, max_tokens=limit, follow=follow)
+    return case.place.vllm(case.backbone_name).answer_all(passes, texts, max_tokens=limit, follow=follow)
 
 
 def _times_bare(case: Case, passes: Sequence[Pass], texts: Sequence[str]) -> float:

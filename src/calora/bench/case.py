@@ -25,6 +25,7 @@ from calora.tasks import TASKS, Composition, Task
 
 if TYPE_CHECKING:
     from calora.training.data import ExamplesOf
+    from calora.vllm_generation import VllmGenerator
 
 EVALUATION_SEED = 0
 
@@ -41,6 +42,7 @@ class Workplace:
     recipe: Recipe
     load: Callable[[str], Backbone] = Backbone.load
     _backbones: dict[str, Backbone] = field(default_factory=dict)
+    _vllm: "dict[str, VllmGenerator]" = field(default_factory=dict)
     _sha256: dict[str, str] = field(default_factory=dict)
     _records: dict[Split, list[AnyRecord]] = field(default_factory=dict)
     _data_keys: dict[Split, str] = field(default_factory=dict)
@@ -50,6 +52,14 @@ class Workplace:
         if name not in self._backbones:
             self._backbones = {name: self.load(name)}
         return self._backbones[name]
+
+    def vllm(self, name: str) -> "VllmGenerator":
+        """A backbone in vLLM; only the last one is kept."""
+        if name not in self._vllm:
+            from calora.vllm_generation import VllmGenerator
+
+            self._vllm = {name: VllmGenerator(self.backbone(name))}
+        return self._vllm[name]
 
     def sha256(self, name: str) -> str:
         """Of a backbone, which need not be loaded for it."""

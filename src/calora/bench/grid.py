@@ -217,6 +217,7 @@ class Grid:
             "options": dict(options),
             "evaluation_seed": EVALUATION_SEED,
             "max_tokens": self.recipe.max_tokens,
+            **({} if self.recipe.engine == "torch" else {"engine": self.recipe.engine}),
         }
         return plan, settings, fingerprint([settings, [parent.key for parent in plan.parents]])
 

@@ -135,6 +135,7 @@ class Recipe(_Part):
         data: Which records.
         tasks: Tasks of one's own by name.
         max_tokens: The most tokens of one pass.
+        engine: What answers the cells: torch, or vLLM on a GPU, where every pass has an adapter or none.
     """
 
     backbones: tuple[str, ...] = ("gemma3-270m",)
@@ -147,6 +148,7 @@ class Recipe(_Part):
     data: DataRecipe = DataRecipe()
     tasks: dict[str, TaskRecipe] = {}
     max_tokens: int = Field(default=96, ge=1)
+    engine: Literal["torch", "vllm"] = "torch"
 
     @model_validator(mode="before")
     @classmethod
