@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import pytest
 
 from calora.corpus.opening import open_plain, open_source, rows_of
-from calora.corpus.records import TextRecord
+from calora.corpus.records import Split, TextRecord
 from calora.corpus.sources import find_source, sources
 from calora.errors import CaloraError
 
@@ -25,6 +25,23 @@ def write_lines(path: Path, *rows: dict[str, Any]) -> Path:
 
 
 # The authors' own files
+
+
+@shared
+@pytest.mark.parametrize(
+    ("name", "split", "folder", "count", "checksum"),
+    [
+        ("dialogsum", "validation", "dialogsum", 500, "df17b47bc3fadb8a"),
+        ("persona-chat", "validation", "synthetic-persona-chat", 26777, "71c837722cd785e4"),
+        ("ntrex", "test", "ntrex", 1997, "8aa1c0c056fb1880"),
+    ],
+)
+def test_the_samples_are_read_as_ever(name: str, split: Split, folder: str, count: int, checksum: str) -> None:
+    digest, number = hashlib.sha256(), 0
+    for record in open_source(find_source(name), split, SHARED / folder):
+        digest.update((record.model_dump_json() + "\n").encode())
+        number += 1
+    assert (number, digest.hexdigest()[:16]) == (count, checksum)
 
 
 @shared
