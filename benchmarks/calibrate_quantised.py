@@ -47,7 +47,7 @@ def packed(backbone: str, packing: str, place: Path) -> Path:
             name: Factors(np.zeros((1, inside), np.float32), np.zeros((out, 1), np.float32))
             for name, (out, inside) in loaded.targets.items()
         }
-        export_adapter(Adapter(zero), path, "merged-gguf", backbone=backbone, dtype=packing)
+        export_adapter(Adapter(zero), "merged-gguf", path, backbone, dtype=packing)
     return path
 
 
