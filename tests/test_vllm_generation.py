@@ -31,7 +31,9 @@ class Recorded:
         Recorded.asked.append((prompts, params, lora_request))
         return [
             SimpleNamespace(
-                outputs=[SimpleNamespace(text=f" answer {number}", token_ids=[5, 6, 7], finish_reason="stop")]
+                outputs=[
+                    SimpleNamespace(text=f"\n answer {number}\nand more", token_ids=[5, 6, 7], finish_reason="stop")
+                ]
             )
             for number, _ in enumerate(prompts)
         ]
@@ -54,7 +56,7 @@ def test_passes_are_asked_one_after_the_other_with_their_adapters(generator: Vll
     assert answers[0].tokens == 6
     assert Recorded.started["max_lora_rank"] == 64
     (first, params, none), (second, _, request) = Recorded.asked
-    assert params == {"temperature": 0.0, "max_tokens": 8, "stop": ["\n"]}
+    assert params == {"temperature": 0.0, "max_tokens": 8}
     assert none is None
     texts = [llama.tokenizer.decode(one["prompt_token_ids"]) for one in (first[0], second[0])]
     assert "Ann: Hi." in texts[0] and "answer 0" in texts[1]

@@ -17,6 +17,11 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
+def count_of() -> int:
+    """How many processes train together."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def wait_for_all() -> None:
     """Return when every process has come here."""
     if together():

@@ -14,6 +14,7 @@ from typing import Any
 
 from calora.adapter import Adapter, adapter_sha256, write_adapter
 from calora.backbone import Backbone
+from calora.embedded import EMBEDDED
 from calora.encoding import encode_prompt
 from calora.errors import CaloraError
 from calora.export.ranks import fit_rank
@@ -37,6 +38,8 @@ class VllmGenerator:
     """
 
     def __init__(self, backbone: Backbone, rank: int = 64, share: float = 0.5) -> None:
+        if backbone.name in EMBEDDED:
+            raise CaloraError(f"vLLM cannot load {backbone.name}", "give a model of the hub or a folder")
         try:
             from vllm import LLM
         except ImportError as error:
@@ -69,7 +72,7 @@ class VllmGenerator:
         """
         from vllm import SamplingParams
 
-        wanted = SamplingParams(temperature=0.0, max_tokens=max_tokens, stop=["\n"])
+        wanted = SamplingParams(temperature=0.0, max_tokens=max_tokens)
         answers = [Answer(text.strip(), 0, False, 0.0) for text in texts]
         for step in passes:
             request = None if step.adapter is None else self._request(step.adapter)
@@ -88,7 +91,7 @@ class VllmGenerator:
                 for index, ids, output in zip(chunk, prompts, outputs, strict=True):
                     before, found = answers[index], output.outputs[0]
                     answers[index] = Answer(
-                        found.text.strip(),
+                        found.text.lstrip().partition("\n")[0].strip(),  # a line break behind some text ends it
                         before.tokens + len(found.token_ids),
                         found.finish_reason == "length",
                         before.seconds + share,

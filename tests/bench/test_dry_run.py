@@ -29,7 +29,7 @@ def test_what_is_trained_is_counted_once(tmp_path: Path) -> None:
     found = forecast(recipe_of(), tmp_path / "run", Store(tmp_path / "store"))
     assert found.cells == (6, 0)
     assert {kind: (work.wanted, work.updates) for kind, work in found.work.items()} == {
-        "adapter": (3, 3 * 2 * 10),
+        "adapter": (3, 2 * (10 + 20 + 20)),  # a secondary one learns from summaries and replies
         "calibration": (2, 2 * 3 * 10),
     }
     assert found.fetched == found.unknown == []

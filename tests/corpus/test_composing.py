@@ -4,11 +4,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from calora.corpus import make_examples, read_own_records
 from calora.corpus.composing import JOURNAL, RECORDS, ComposeRecipe, compose, entries, read_compose_recipe
@@ -63,7 +63,7 @@ def test_targets_are_made_and_say_by_whom(tmp_path: Path) -> None:
     assert counts.kept == {"train": 3}
     assert counts.dropped == {"summary.es": {"copy": 1, "language": 1}}
     records = read_own_records(tmp_path / "out" / RECORDS)
-    assert [record.id for record in records] == ["row0", "row3", "row4"]
+    assert [record.id for record in records] == ["train-row0", "train-row3", "train-row4"]
     first: Any = records[0]
     assert first.targets["summary"]["en"] == "Ann speaks of the dog number 0 again."
     assert first.targets["summary"]["es"].startswith("La señora dice")
@@ -76,35 +76,91 @@ def test_targets_are_made_and_say_by_whom(tmp_path: Path) -> None:
         example = make_examples(records, Composition.parse(composition), seed=0)[0]
         assert (example.text, example.target) == (text, first.targets["summary"]["es"])
     page = write_sheet(tmp_path / "out").read_text(encoding="utf-8")
-    assert "the same again" in page and "row2**, summary.es: language" in page
+    assert "the same again" in page and "train-row2**, summary.es: language" in page
 
 
 def test_a_text_that_was_tested_on_is_never_learnt_from(tmp_path: Path) -> None:
     files = {
         "train": written(tmp_path / "train.jsonl", rows(4)),
-        "test": written(tmp_path / "test.jsonl", rows(2, 2) + rows(1, 2) + rows(1, 9)),
+        "test": written(tmp_path / "test.jsonl", [*rows(2, 2), rows(1, 2)[0] | {"id": "other"}, *rows(1, 9)]),
     }
     counts = compose(recipe_of(tmp_path, files), tmp_path / "out")
     assert counts.read == {"test": 4, "train": 4}
     assert counts.again == {"test": 1, "train": 2}
     assert [(record.id, record.split) for record in read_own_records(tmp_path / "out" / RECORDS)] == [
-        ("row2", "test"),
-        ("row3", "test"),
-        ("row9", "test"),
-        ("row0", "train"),
-        ("row1", "train"),
+        ("test-row2", "test"),
+        ("test-row3", "test"),
+        ("test-row9", "test"),
+        ("train-row0", "train"),
+        ("train-row1", "train"),
     ]
 
 
 def test_dealt_records_of_one_group_stay_together_whatever_the_order(tmp_path: Path) -> None:
     shares = {"train": 0.5, "validation": 0.25, "test": 0.25}
-    forth = recipe_of(tmp_path, {"train": written(tmp_path / "a.jsonl", rows(200))}, deal=shares)
-    back = recipe_of(tmp_path, {"train": written(tmp_path / "b.jsonl", rows(200)[::-1])}, deal=shares)
-    compose(forth, tmp_path / "forth")
-    compose(back, tmp_path / "back")
-    splits = [{r.id: r.split for r in read_own_records(tmp_path / name / RECORDS)} for name in ("forth", "back")]
+    grouped = [row | {"talk_of": f"group{n // 4}"} for n, row in enumerate(rows(400))]
+    columns = {"id": "id", "text": "talk", "summary": "short", "group": "talk_of"}
+    splits = []
+    for name, data in (("forth", grouped), ("back", grouped[::-1])):
+        path = written(tmp_path / f"{name}.jsonl", data)
+        compose(recipe_of(tmp_path, {"train": path}, deal=shares, columns=columns), tmp_path / name)
+        splits.append({record.id: record.split for record in read_own_records(tmp_path / name / RECORDS)})
     assert splits[0] == splits[1]
-    assert 80 < Counter(splits[0].values())["train"] < 120
+    groups = [{splits[0][f"train-row{4 * n + k}"] for k in range(4)} for n in range(100)]
+    assert all(len(group) == 1 for group in groups)
+    assert 30 < sum(group == {"train"} for group in groups) < 70
+
+
+def test_files_that_count_alike_give_records_of_their_own(tmp_path: Path) -> None:
+    files = {
+        split: written(tmp_path / f"{split}.jsonl", [row | {"id": n} for n, row in enumerate(rows(3, start))])
+        for split, start in (("train", 0), ("test", 10))
+    }
+    assert compose(recipe_of(tmp_path, files, name="mine"), tmp_path / "out").kept == {"test": 3, "train": 3}
+    names = [record.id for record in read_own_records(tmp_path / "out" / RECORDS)]
+    assert names == [f"mine-{split}-{n}" for split in ("test", "train") for n in range(3)]
+    twice = {"train": written(tmp_path / "twice.jsonl", [row | {"id": 7} for row in rows(2)])}
+    with pytest.raises(CaloraError, match="two records are called train-7"):
+        compose(recipe_of(tmp_path, twice), tmp_path / "twice")
+
+
+def test_what_a_person_wrote_stays(tmp_path: Path) -> None:
+    data = [row | {"kurz": "Escrito por una persona."} for row in rows(2)]
+    data[1]["kurz"] = "  "
+    columns = {"id": "id", "text": "talk", "summary": "short", "summary.es": "kurz"}
+    recipe = recipe_of(tmp_path, {"train": written(tmp_path / "train.jsonl", data)}, columns=columns)
+    compose(recipe, tmp_path / "out")
+    first, second = (record for record in read_own_records(tmp_path / "out" / RECORDS))
+    assert first.references("summary")["es"] == "Escrito por una persona."
+    assert second.references("summary")["es"].startswith("La señora")
+    assert [len(record.made) for record in (first, second)] == [0, 1]  # type: ignore[union-attr]
+
+
+def test_files_that_have_changed_are_not_gone_on_with_nor_one_folder_by_two(tmp_path: Path) -> None:
+    path = written(tmp_path / "train.jsonl", rows(3))
+    recipe = recipe_of(tmp_path, {"train": path})
+    compose(recipe, tmp_path / "out")
+    written(path, rows(4))
+    with pytest.raises(CaloraError, match="other files"):
+        compose(recipe, tmp_path / "out")
+    with FileLock(tmp_path / "other/.lock"), pytest.raises(CaloraError, match="another process works in"):
+        compose(recipe, tmp_path / "other")
+
+
+def test_a_name_that_was_inflected_drops_the_answer(tmp_path: Path) -> None:
+    row = {"fname": "dev_0", "dialogue": "#Person1#: Hi.\n#Person2#: Ho.", "summary": "#Person1# greets #Person2#."}
+    written(tmp_path / "dialogsum.dev.jsonl", [row])
+    script = tmp_path / "teacher.py"
+    script.write_text("import sys\nfor line in sys.stdin: print(line.replace(' greets', 's saluda a la señora'))\n")
+    by = {"teacher": "command", "command": f"{sys.executable} {script}", "version": "1"}
+    recipe = ComposeRecipe.model_validate(
+        {"source": "dialogsum", "splits": ["validation"], "folder": tmp_path, "targets": {"es": {"by": by}}}
+    )
+    script.write_text(
+        "import sys\nfor line in sys.stdin: print(line.rstrip().replace(' greets', 's saluda a la señora'))\n",
+        encoding="utf-8",
+    )
+    assert compose(recipe, tmp_path / "out").dropped == {"summary.es": {"lost name": 1}}
 
 
 def test_names_that_are_no_words_come_back(tmp_path: Path) -> None:
@@ -175,7 +231,7 @@ def test_killed_again_and_again_it_loses_nothing_and_does_nothing_twice(tmp_path
             break
     assert kills >= 3
     found = [entry.id for entry in entries(tmp_path / "out")]
-    assert found == [f"row{n}" for n in range(60)]
+    assert found == [f"train-row{n}" for n in range(60)]
     assert len(read_own_records(tmp_path / "out" / RECORDS)) == unbroken.kept["train"] == 60
 
 

@@ -6,6 +6,9 @@ from calora.errors import CaloraError
 SOURCE = "Anna asks Peter to bring the dog to the doctor on Monday."
 GOOD = "Anna le pide a Peter que lleve el perro al médico el lunes."
 
+# A line of a prompt, and marks that are too short to tell a leak by.
+WORDS = ("Escribe el texto  en español.", "«", "", "lunes")
+
 
 @pytest.mark.parametrize(
     ("answer", "reason"),
@@ -17,22 +20,21 @@ GOOD = "Anna le pide a Peter que lleve el perro al médico el lunes."
         (GOOD * 3, "length"),
         (SOURCE.upper().replace(" ", "  "), "copy"),
         ("Anna dice a Peter sí sí sí sí sí sí sí sí sí sí que lleve el perro.", "repetition"),
-        (f"Texto: {GOOD}", "leaked prompt"),
+        (f"Escribe el texto en español. {GOOD}", "leaked prompt"),
+        (f"«{GOOD}»", None),
         (GOOD.replace("Peter", "Pedro"), "lost name"),
         ("Anna bittet Peter, den Hund am Montag zum Arzt zu bringen.", "language"),
     ],
 )
 def test_each_fault_has_its_reason(answer: str | None, reason: str | None) -> None:
-    found = unfit(
-        [SOURCE], [answer], filters=FilterRecipe(), language="es", words=("Texto:",), names=[("Anna", "Peter")]
-    )
+    found = unfit([SOURCE], [answer], filters=FilterRecipe(), language="es", words=WORDS, names=[("Anna", "Peter")])
     assert found == [reason]
 
 
 def test_a_filter_that_is_off_lets_pass(tmp_path: object) -> None:
     off = FilterRecipe(language=False, length=(0, 99), copies=False, repeats=None, prompt=False, names=False)
-    answers = [SOURCE, GOOD * 9, "Texto: Hund Hund Hund Hund Hund Hund", "x"]
-    assert unfit([SOURCE] * 4, answers, filters=off, language="es", words=("Texto:",)) == [None] * 4
+    answers = [SOURCE, GOOD * 9, f"{WORDS[0]} Hund Hund Hund Hund Hund Hund", "x"]
+    assert unfit([SOURCE] * 4, answers, filters=off, language="es", words=WORDS) == [None] * 4
 
 
 def test_another_meaning_is_left_out() -> None:

@@ -190,12 +190,15 @@ def test_ted_talks_leave_out_what_is_missing(tmp_path: Path) -> None:
     ]
     datasets.Dataset.from_list(rows).to_parquet(folder / "0000.parquet")
     (tmp_path / "all_talks_dev.tsv").write_text(
-        "talk_name\ten\tes\tfr\none\tHello .\tHola .\t__NULL__\none\t__NULL__\tAdiós .\t__NULL__\n", encoding="utf-8"
+        "talk_name\ten\tes\tfr\none\tHello .\tHola .\t__NULL__\none\t__NULL__\tAdiós .\t__NULL__\n"
+        'one\t"Hello .\t"Hola .\tSalut __NULL__\none\t  \tHola .\tSalut .\none\tBye .\t_ _ NULL _ _\t__NULL__\n',
+        encoding="utf-8",
     )
     source = find_source("ted-talks")
     (hub,) = open_source(source, "validation", tmp_path)
     (tmp_path / "plain_text/validation/0000.parquet").unlink()
-    (own,) = open_source(source, "validation", tmp_path)
+    own, quoted = open_source(source, "validation", tmp_path)
+    assert quoted.targets == {"sentence": {"en": '"Hello .', "es": '"Hola .'}}
     assert hub.targets == own.targets == {"sentence": {"en": "Hello .", "es": "Hola ."}}
     assert hub.group == "one"
 
@@ -233,12 +236,12 @@ def test_ones_own_file_of_any_kind_gives_the_same_records(tmp_path: Path, kind: 
     columns = {"text": "said", "id": "number", "summary": "short", "summary.de": "kurz"}
     assert list(open_plain(path, columns, "train")) == [
         TextRecord(
-            id="7",
+            id="train-7",
             split="train",
             text="Ann: Hi, it's “NA”.\nBob: null",
             targets={"summary": {"en": "Ann greets.", "de": "Ann grüßt."}},
         ),
-        TextRecord(id="8", split="train", text="Ann: Bye.", targets={"summary": {"en": "Ann leaves."}}),
+        TextRecord(id="train-8", split="train", text="Ann: Bye.", targets={"summary": {"en": "Ann leaves."}}),
     ]
 
 

@@ -39,7 +39,7 @@ def test_a_command_gets_lines_and_several_lines_are_one_text(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("program", "problem"),
     [
-        ("print('one')", "wrote 1 lines for 2"),
+        ("print('one')", "wrote 1 lines for 4"),
         ("import sys; sys.exit('no such pair')", "ended with 1: no such pair"),
         ("import time; time.sleep(60)", "timed out"),
     ],
@@ -59,6 +59,9 @@ def test_apertium_translates() -> None:
     teacher = CommandTeacher(command="apertium -u eng-spa")
     found = teacher.answer(["The dog eats bread.", "Anna has a house."])
     assert found == ["El perro come pan.", "Anna tiene una casa."]
+    # It moves words from one line to the next where no full stop is between.
+    apart = ["I bought a big", "house prices rose"]
+    assert teacher.answer(apart) == [teacher.answer([text])[0] for text in apart]
 
 
 # A chat server
@@ -70,10 +73,24 @@ def test_an_endpoint_is_asked_and_its_silence_is_no_answer(server: Server) -> No
         {"endpoint": {"url": server.url, "model": "tiny"}, "prompt": "Make it large:\n{text}"}
     )
     assert teacher.answer(["one", "two"]) == ["MAKE IT LARGE:\nONE", None]
+    assert server.requests[0]["max_tokens"] == 256
     assert teacher.words == ("Make it large:",)
     assert teacher.about()["prompt"] == teacher.prompt
     with pytest.raises(ValidationError, match=r"expected \{text\} once"):
         EndpointTeacher.model_validate({"endpoint": {"url": "http://x", "model": "m"}, "prompt": "Make it large"})
+
+
+def test_an_endpoint_that_fails_or_is_asked_too_much_ends_the_run(server: Server) -> None:
+    about = {"url": server.url, "model": "tiny", "retries": 0, "max_requests": 3}
+    teacher = EndpointTeacher.model_validate({"endpoint": about, "prompt": "{text}"})
+    cut = json.dumps({"choices": [{"message": {"content": "half of"}, "finish_reason": "length"}]})
+    server.respond = lambda prompt, number: (200, cut)
+    assert teacher.answer(["one", "two"]) == [None, None]
+    with pytest.raises(CaloraError, match="the budget of 3 requests is used up"):
+        teacher.answer(["three", "four"])
+    server.respond = lambda prompt, number: (503, "")
+    with pytest.raises(CaloraError, match="gave no answer to 1 of 1 requests"):
+        teacher.answer(["three"])
 
 
 # A causal model with examples

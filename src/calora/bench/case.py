@@ -1,5 +1,6 @@
 """Where a cell is made: the records, the backbone, and what names them when artefacts are looked for."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -58,6 +59,7 @@ class Workplace:
         if name not in self._vllm:
             from calora.vllm_generation import VllmGenerator
 
+            self._vllm = {}  # the old one goes before the new one takes its share of the GPU
             self._vllm = {name: VllmGenerator(self.backbone(name))}
         return self._vllm[name]
 
@@ -73,6 +75,12 @@ class Workplace:
             data = self.recipe.data
             paths = data.tested_on if split == "test" and data.tested_on else data.records
             given = [record for path in paths for record in read_own_records(path)] or load_everyday()
+            twice = [name for name, count in Counter(record.id for record in given).items() if count > 1]
+            if twice:
+                raise CaloraError(
+                    f"two records of {', '.join(map(str, paths))} are called {twice[0]}",
+                    "ids are unique over all files of a recipe: compose one of them with an `id` column or a `name`",
+                )
             wanted = {"train": data.train, "validation": data.validation, "test": data.test}[split]
             self._records[split] = spread([record for record in given if record.split == split], wanted)
         return self._records[split]
@@ -81,8 +89,9 @@ class Workplace:
         """What an adapter of another domain learns from, or is validated on: of pairs every tenth is held out."""
         path = self.recipe.data.outside[task]
         if holds_records(path):
-            records = [record for record in read_own_records(path) if record.split == split]
-            return make_examples(records, self.recipe.parse(task), seed=EVALUATION_SEED)
+            wanted = self.recipe.parse(task)
+            records = [r for r in read_own_records(path) if r.split == split and fields_for(r, wanted)]
+            return make_examples(records, wanted, seed=EVALUATION_SEED)
         pairs = read_pairs(path)
         held = slice(None, None, 10)
         return pairs[held] if split == "validation" else [pair for i, pair in enumerate(pairs) if i % 10]
@@ -154,8 +163,15 @@ class Case:
     def evaluation_examples(self, split: Split) -> list[Example]:
         """Examples to answer, the same names in every run."""
         records = self._records(split)
-        fields = fields_for(records[0], self.composition)[:1] if self.composition.primary is None else None
-        return make_examples(records, self.composition, seed=EVALUATION_SEED, fields=fields)
+        if self.composition.primary is not None:
+            return make_examples(records, self.composition, seed=EVALUATION_SEED)
+        return [
+            example
+            for record in records
+            for example in make_examples(
+                [record], self.composition, seed=EVALUATION_SEED, fields=fields_for(record, self.composition)[:1]
+            )
+        ]
 
     def _records(self, split: Split) -> list[AnyRecord]:
         """The records of a split that have references for the composition; all where none has, to be told of it."""

@@ -11,10 +11,11 @@ from calora.bench.grid import Grid
 from calora.bench.recipe import Recipe
 from calora.bench.rows import Place, candidates_of
 from calora.bench.store import Step, Store
-from calora.corpus import AnyRecord, Split
+from calora.corpus import AnyRecord, Split, fields_for, spread
 from calora.embedded import EMBEDDED
 from calora.errors import CaloraError
 from calora.sizes import KNOWN_MODELS, Model, adapter_parameters
+from calora.tasks import Composition
 
 _CHARACTERS = 4.0  # a token, about
 _EXAMPLE_TOKENS = 250.0  # where no record is there to be measured
@@ -31,7 +32,7 @@ class Work:
 
     Args:
         wanted: How many the run needs.
-        there: Of these, in the store already.
+        there: Of these, in the store already; none of a backbone that is not here, whose content names them.
         updates: Of those that are to be trained, searches included; 0 for what is not trained by gradients.
         operations: Floating-point operations of that, estimated.
     """
@@ -91,10 +92,15 @@ class Unfetched(Workplace):
         """Of a split's content, or a name for it."""
         return f"of {split}" if self.missing else super().data_key(split)
 
-    @property
-    def examples(self) -> int:
-        """Training examples of an epoch: what the recipe allows, or what there is."""
-        return self.recipe.data.train or len(self.records("train"))
+    def examples(self, composition: Composition) -> int:
+        """Training examples of an epoch: what the recipe allows of those that there are."""
+        wanted = self.recipe.data.train
+        if self.missing:
+            return wanted or 0
+        records = spread(self.records("train"), wanted)
+        # A secondary task alone learns from every field that has it.
+        fields = [fields_for(record, composition) for record in records]
+        return sum(len(found) if composition.primary is None else bool(found) for found in fields)
 
     @property
     def tokens(self) -> float:
@@ -149,11 +155,11 @@ def forecast(recipe: Recipe, run: Path, store: Store) -> Forecast:
 
 def _asked(places: list[Place], recipe: Recipe) -> Iterator[tuple[Place, dict[str, Any]]]:
     """What is planned: every cell, and every candidate of a search on each of its compositions."""
-    searches: dict[tuple[str, str, int], Place] = {}
+    searches: dict[tuple[str, str], Place] = {}
     for one in places:
         yield one, dict(one.row.recipe.options)
-        if one.row.setting == "tuned":
-            searches.setdefault((one.row.label, one.case.backbone_name, one.case.seed), one)
+        if one.row.setting == "tuned" and one.case.seed == recipe.seeds[0]:  # a search has the first seed alone
+            searches.setdefault((one.row.label, one.case.backbone_name), one)
     if recipe.search is not None:
         for one in searches.values():
             for options in candidates_of(one.row, recipe.search.budget):
@@ -169,9 +175,10 @@ def _add(found: Forecast, step: Step[Any], model: Model | None, place: Unfetched
     if store.has(step):
         work.there += 1
     elif training := step.settings.get("training"):
-        work.updates += training["epochs"] * -(-place.examples // training["batch_size"])
+        examples = place.examples(place.recipe.parse(str(step.settings["composition"])))
+        work.updates += training["epochs"] * -(-examples // training["batch_size"])
         if model is not None:
-            work.operations += _OPERATIONS * model.parameters * training["epochs"] * place.examples * place.tokens
+            work.operations += _OPERATIONS * model.parameters * training["epochs"] * examples * place.tokens
 
 
 def _training_gib(model: Model, recipe: Recipe, tokens: float) -> float:

@@ -41,9 +41,9 @@ def go_on_ray(grid: Grid, address: str | None = None, *, cpus: float = 1, gpus: 
     except ImportError as error:
         raise CaloraError("a cluster needs ray, which is not installed", "pip install 'calora[cluster]'") from error
     places = grid.prepare()
-    recipe, run, store = grid.recipe.model_dump_json(), grid.run.resolve(), grid.store.folder.resolve()
+    recipe, run, store = _absolute(grid.recipe).model_dump_json(), grid.run.resolve(), grid.store.folder.resolve()
     try:
-        ray.init(address=address, ignore_reinit_error=True, log_to_driver=False)
+        ray.init(address=address or "local", ignore_reinit_error=True, log_to_driver=False)
     except ConnectionError as error:
         raise CaloraError(f"no cluster at {address}: {error}", "start one with `ray start --head`") from error
     task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=_TRIES)(make_cell)
@@ -58,15 +58,20 @@ def go_on_ray(grid: Grid, address: str | None = None, *, cpus: float = 1, gpus: 
         for reference in ended:
             place = waiting.pop(reference)
             try:
-                if not ray.get(reference):
+                outcome = ray.get(reference)
+                if outcome == "busy":
                     waiting[ask(place)] = place
                     continue
+                if outcome:
+                    raise CaloraError(outcome)
                 cells[place.name] = read_cell(run / "cells" / f"{place.name}.json")
                 grid.progress.done[place.row.label] += 1
             except Exception as error:
                 grid.progress.failed.append((place.name, error))
-        grid.progress.now = f"{len(waiting)} cells on {len(_nodes())} nodes"
-        grid.follow(grid.progress)
+        now = f"{len(waiting)} cells on {len(_nodes())} nodes"
+        if now != grid.progress.now:
+            grid.progress.now = now
+            grid.follow(grid.progress)
     return [cells[place.name] for place in places if place.name in cells]
 
 
@@ -77,7 +82,19 @@ def _nodes() -> list[Any]:
     return [node for node in nodes if node["Alive"]]
 
 
-def make_cell(recipe: str, run: str, store: str, name: str) -> bool:
+def _absolute(recipe: Recipe) -> Recipe:
+    """The recipe with whole paths: a worker runs in a folder of its own."""
+    data = recipe.data
+    paths = {
+        "records": tuple(path.resolve() for path in data.records),
+        "tested_on": tuple(path.resolve() for path in data.tested_on),
+        "outside": {task: path.resolve() for task, path in data.outside.items()},
+    }
+    backbones = tuple(str(Path(name).resolve()) if Path(name).exists() else name for name in recipe.backbones)
+    return recipe.model_copy(update={"data": data.model_copy(update=paths), "backbones": backbones})
+
+
+def make_cell(recipe: str, run: str, store: str, name: str) -> str:
     """Make one cell; run by a worker of the cluster.
 
     Args:
@@ -87,7 +104,8 @@ def make_cell(recipe: str, run: str, store: str, name: str) -> bool:
         name: Of the cell.
 
     Returns:
-        False if another task is making it or something that it needs: its place on the node goes to another cell.
+        Nothing where it is there; `busy` if another task is making it or something that it needs, so that its place on
+        the node goes to another cell; else why it cannot be made, in words, as not every error can travel.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     grid = Grid(Recipe.model_validate_json(recipe), Path(run), Store(Path(store)))
@@ -96,5 +114,7 @@ def make_cell(recipe: str, run: str, store: str, name: str) -> bool:
         grid.cell(place)
     except BusyError:
         time.sleep(WAIT)
-        return False
-    return True
+        return "busy"
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return ""

@@ -12,7 +12,7 @@ import typer
 
 from calora import __version__
 from calora.errors import CaloraError
-from calora.processes import is_first, wait_for_all
+from calora.processes import count_of, is_first, wait_for_all
 from calora.tasks import Composition
 
 if TYPE_CHECKING:
@@ -129,7 +129,8 @@ def checkpoints(out: Path, data: Path | None, *depends: Any) -> Iterator[Path]:
     from calora.storage import fingerprint, sha256_of
 
     place = out.parent / f".{out.name}-checkpoints"
-    yield place / fingerprint([__version__, sha256_of(data) if data else None, *depends])
+    together = [count_of()] if count_of() > 1 else []
+    yield place / fingerprint([__version__, sha256_of(data) if data else None, *depends, *together])
     wait_for_all()
     if is_first():
         shutil.rmtree(place, ignore_errors=True)

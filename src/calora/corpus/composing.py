@@ -12,17 +12,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
+from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from calora.console import counting
 from calora.corpus.filters import FilterRecipe, unfit
 from calora.corpus.names import rename, stand_ins
-from calora.corpus.opening import open_plain, open_source
+from calora.corpus.opening import files_of, open_plain, open_source
 from calora.corpus.records import SPLITS, Split, TextRecord
 from calora.corpus.sources import find_source
 from calora.corpus.teachers import Teacher
 from calora.errors import CaloraError
-from calora.storage import fingerprint, read_recipe_file, write_text, writing_file
+from calora.storage import fingerprint, read_recipe_file, sha256_of, write_text, writing_file
 
 JOURNAL, RECORDS, RECIPE = "journal.jsonl", "records.jsonl", "recipe.json"
 # What a text was read in before is not learnt from later.
@@ -56,6 +57,7 @@ class ComposeRecipe(_Part):
         splits: Of the source; all that it has if left out.
         limit: The most records of a split.
         deal: Deal the records of all splits anew: shares of 1, such as {train: 0.8, validation: 0.1, test: 0.1}.
+        name: Put in front of every id, so that files of several recipes can be taken together.
         fields: Whose references are taken; all if left out.
         targets: Key (`es`, `casual`) to what makes it; none to write the source's own references alone.
         filters: Which answers are left out.
@@ -69,6 +71,7 @@ class ComposeRecipe(_Part):
     splits: tuple[Split, ...] | None = None
     limit: int | None = Field(default=None, ge=1)
     deal: dict[Split, float] | None = None
+    name: str | None = None
     fields: tuple[str, ...] | None = None
     targets: dict[str, TargetRecipe] = {}
     filters: FilterRecipe = FilterRecipe()
@@ -139,6 +142,14 @@ def compose(recipe: ComposeRecipe, out: Path) -> Counts:
         CaloraError: The folder is another recipe's, the source cannot be read, or a teacher cannot work.
     """
     out.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(out / ".lock", timeout=0):
+            return _composed(recipe, out)
+    except Timeout as error:
+        raise CaloraError(f"another process works in {out}", "wait for it, or give another folder") from error
+
+
+def _composed(recipe: ComposeRecipe, out: Path) -> Counts:
     _claim(out, recipe)
     read, again = Counter[str](), Counter[str]()
     total = sum(1 for _ in _different(recipe, read, again))
@@ -162,11 +173,23 @@ def entries(out: Path) -> Iterator[Entry]:
 
 
 def _claim(out: Path, recipe: ComposeRecipe) -> None:
-    """Refuse to go on in a folder of another recipe."""
-    path, text = out / RECIPE, recipe.model_dump_json(indent=2) + "\n"
+    """Refuse to go on in a folder of another recipe, or of files that have changed since."""
+    path = out / RECIPE
+    text = json.dumps({"recipe": recipe.model_dump(mode="json"), "inputs": _inputs(recipe)}, indent=2) + "\n"
     if path.exists() and path.read_text(encoding="utf-8") != text:
-        raise CaloraError(f"{out} was begun with another recipe", "give another folder, or remove this one")
+        raise CaloraError(
+            f"{out} was begun with another recipe or other files", "give another folder, or remove this one"
+        )
     write_text(path, text)
+
+
+def _inputs(recipe: ComposeRecipe) -> dict[str, str]:
+    """File to SHA-256 of what is read from this machine; the hub's files have a revision."""
+    paths = list(recipe.files.values())
+    if recipe.source is not None and recipe.folder is not None:
+        source = find_source(recipe.source)
+        paths = [path for split in recipe.splits or source.files for path in files_of(source, split, recipe.folder)]
+    return {str(path): sha256_of(path) for path in paths if path.is_file()}
 
 
 def _mended(path: Path) -> Iterator[Entry]:
@@ -193,10 +216,15 @@ def _different(recipe: ComposeRecipe, read: Counter[str], again: Counter[str]) -
         again: Counts what is left out.
     """
     seen: set[bytes] = set()
+    known: set[bytes] = set()
     for split in _ORDER:
         records = _opened(recipe, split)
         for record in itertools.islice(records, recipe.limit):
-            placed = record if recipe.deal is None else _dealt(record, recipe.deal)
+            named = record if recipe.name is None else record.model_copy(update={"id": f"{recipe.name}-{record.id}"})
+            placed = named if recipe.deal is None else _dealt(named, recipe.deal)
+            if _digest(placed.id) in known:
+                raise CaloraError(f"two records are called {placed.id}", "give a column with an id of each row's own")
+            known.add(_digest(placed.id))
             read[placed.split] += 1
             digest = _digest(" ".join(placed.text.casefold().split()))
             if digest in seen:
@@ -245,7 +273,9 @@ def _taught(recipe: ComposeRecipe, records: Sequence[TextRecord]) -> list[Entry]
             (number, field)
             for number, record in enumerate(records)
             for field in record.fields
-            if (recipe.fields is None or field in recipe.fields) and "en" in record.targets[field]
+            if (recipe.fields is None or field in recipe.fields)
+            and record.targets[field].get("en", "").strip()
+            and key not in record.targets[field]  # what a person wrote stays
         ]
         if not places:
             continue
@@ -275,7 +305,7 @@ def _taught(recipe: ComposeRecipe, records: Sequence[TextRecord]) -> list[Entry]
             id=record.id,
             split=record.split,
             record=record.model_copy(update={"targets": targets[n], "made": made[n]})
-            if made[n] or not recipe.targets
+            if not recipe.targets or any(key in keys for keys in targets[n].values() for key in recipe.targets)
             else None,
             dropped=dropped[n],
         )
@@ -289,7 +319,13 @@ def _answers(teacher: Teacher, sources: Sequence[str], names: Sequence[tuple[str
     asked = [rename(source, swap) for source, swap in zip(sources, swaps, strict=True)]
     back = [{new: old for old, new in swap.items()} for swap in swaps]
     found = teacher.answer(asked)
-    return [answer and rename(answer, swap) for answer, swap in zip(found, back, strict=True)]
+    return [answer and _restored(answer, swap) for answer, swap in zip(found, back, strict=True)]
+
+
+def _restored(answer: str, back: dict[str, str]) -> str:
+    """An answer with its own names again; as it is, to be dropped for a lost name, where one was inflected."""
+    restored = rename(answer, back)
+    return answer if any(new in restored for new in back) else restored
 
 
 def _written(out: Path, read: Counter[str], again: Counter[str]) -> Counts:

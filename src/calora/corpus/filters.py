@@ -20,7 +20,7 @@ class FilterRecipe(BaseModel):
         length: One whose length is not between these shares of the source's, in characters.
         copies: One that is its source, but for case and spaces.
         repeats: One that says three words in a row so many times.
-        prompt: One that holds a piece of the teacher's prompt.
+        prompt: One that holds a line of the teacher's prompt, of three words or more.
         names: One without a name that its source has.
         similarity: One whose meaning is further from the source than this cosine (`calora.judges.meaning`); None for
             no such filter. The scale is the model's own: unrelated texts of one language have 0.83 to 0.89.
@@ -84,11 +84,17 @@ def _reason(
         "length": not least <= len(answer) / len(source) <= most,
         "copy": filters.copies and _plain(answer) == _plain(source),
         "repetition": filters.repeats is not None and _most_repeated(answer) >= filters.repeats,
-        "leaked prompt": filters.prompt and any(word.casefold() in answer.casefold() for word in words),
+        "leaked prompt": filters.prompt and any(_leaks(piece, source, answer) for piece in words),
         "lost name": filters.names and any(name in source and name not in answer for name in names),
     }
     found = next((reason for reason, failed in checks.items() if failed), None)
     return found or ("language" if filters.language and not in_language(answer, language) else None)
+
+
+def _leaks(piece: str, source: str, answer: str) -> bool:
+    """Whether an answer holds a piece of the prompt, of three words or more, that its source does not."""
+    piece = _plain(piece)
+    return len(piece.split()) >= _GRAM and piece in _plain(answer) and piece not in _plain(source)
 
 
 def _plain(text: str) -> str:

@@ -1,5 +1,6 @@
 """Open a source or a file of one's own as a stream of records: from the hub or from a folder, one row at a time."""
 
+import csv
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,6 +11,7 @@ from calora.corpus.sources import Source
 from calora.errors import CaloraError
 
 Row = Mapping[str, Any]
+_OWN_COLUMNS = ("text", "id", "domain", "group")
 _BUILDERS: dict[str, tuple[str, dict[str, Any]]] = {
     ".csv": ("csv", {"keep_default_na": False}),
     ".tsv": ("csv", {"keep_default_na": False, "sep": "\t"}),
@@ -37,7 +39,18 @@ def open_source(source: Source, split: Split, folder: str | Path | None = None) 
     if source.parallel:
         paths = {key: _file(source, (name,), folder) for key, name in source.parallel.items()}
         return source.read(_side_by_side(paths), split)
-    return source.read(rows_of(_file(source, source.files[split], folder)), split)
+    # Published tables with tabs have no quoting: a mark at a cell's beginning is part of its text.
+    return source.read(rows_of(_file(source, source.files[split], folder), quoted=False), split)
+
+
+def files_of(source: Source, split: Split, folder: str | Path) -> list[Path]:
+    """The files of a folder that a split of a source is read from.
+
+    Raises:
+        CaloraError: One is missing.
+    """
+    names = [(name,) for name in source.parallel.values()] if source.parallel else [source.files[split]]
+    return [_file(source, one, folder) for one in names]
 
 
 def _file(source: Source, names: tuple[str, ...], folder: str | Path | None) -> Path:
@@ -53,9 +66,7 @@ def _file(source: Source, names: tuple[str, ...], folder: str | Path | None) -> 
     try:
         from huggingface_hub import hf_hub_download
     except ImportError as error:
-        raise CaloraError(
-            "the hub needs huggingface_hub, which is not installed", "pip install 'calora[data]'"
-        ) from error
+        raise _not_installed("huggingface_hub") from error
     try:
         return Path(hf_hub_download(source.hub, names[0], repo_type="dataset", revision=source.revision))
     except Exception as error:  # its many errors have no common class but this
@@ -65,8 +76,12 @@ def _file(source: Source, names: tuple[str, ...], folder: str | Path | None) -> 
         ) from error
 
 
-def rows_of(path: str | Path) -> Iterator[Row]:
+def rows_of(path: str | Path, quoted: bool = True) -> Iterator[Row]:
     """Stream the rows of a file of CSV, TSV, JSON, JSON Lines, Parquet, Arrow or text, or of a folder of `datasets`.
+
+    Args:
+        path: Of the file or the folder.
+        quoted: Whether cells of a TSV may stand in quotation marks.
 
     Raises:
         CaloraError: There is nothing there, or it is of another kind, or it is damaged.
@@ -75,9 +90,7 @@ def rows_of(path: str | Path) -> Iterator[Row]:
     try:
         import datasets
     except ImportError as error:
-        raise CaloraError(
-            "reading data needs datasets, which is not installed", "pip install 'calora[data]'"
-        ) from error
+        raise _not_installed("datasets") from error
     if not path.exists():
         raise CaloraError(f"{path} does not exist", "give a file, or a folder that datasets.save_to_disk wrote")
     if path.is_file() and path.suffix not in _BUILDERS:
@@ -90,6 +103,8 @@ def rows_of(path: str | Path) -> Iterator[Row]:
             yield from saved.to_iterable_dataset()
         else:
             builder, options = _BUILDERS[path.suffix]
+            if path.suffix == ".tsv" and not quoted:
+                options = options | {"quoting": csv.QUOTE_NONE}
             yield from datasets.load_dataset(builder, data_files=str(path), split="train", streaming=True, **options)
     except (OSError, ValueError, datasets.exceptions.DatasetGenerationError) as error:
         raise CaloraError(f"{path}: {str(error).splitlines()[0]}", "look whether the file is whole") from error
@@ -122,14 +137,14 @@ def open_plain(path: str | Path, columns: Mapping[str, str], split: Split) -> It
 
     Args:
         path: As for `rows_of`.
-        columns: What a record needs to the column that has it: `text`, where there is one `id` and `domain`, and
-            references as FIELD or FIELD.KEY (`summary`, `summary.es`); `en` where no key is given.
+        columns: What a record needs to the column that has it: `text`; where there are any `id`, `domain` and `group`;
+            and references as FIELD or FIELD.KEY (`summary`, `summary.es`), `en` where no key is given.
         split: The split that the rows are.
 
     Raises:
         CaloraError: As for `rows_of`; or a column is missing; or there is no text or no reference among the columns.
     """
-    references = {name: column for name, column in columns.items() if name not in ("text", "id", "domain")}
+    references = {name: column for name, column in columns.items() if name not in _OWN_COLUMNS}
     if "text" not in columns or not references:
         raise CaloraError(
             f"the columns {', '.join(f'{k}={v}' for k, v in columns.items()) or 'none'} do not make a record",
@@ -142,10 +157,11 @@ def open_plain(path: str | Path, columns: Mapping[str, str], split: Split) -> It
         fields: dict[str, dict[str, str]] = {}
         for name, column in references.items():
             field, _, key = name.partition(".")
-            if row[column]:
+            if row[column] and str(row[column]).strip():
                 fields.setdefault(field, {})[key or "en"] = str(row[column]).strip()
         text = str(row[columns["text"]] or "").strip()
         if text and fields:
-            identity = str(row[columns["id"]]) if "id" in columns else f"{split}-{number}"
             domain = str(row[columns["domain"]]) if "domain" in columns else "all"
-            yield TextRecord(id=identity, split=split, domain=domain, text=text, targets=fields)
+            group = str(row[columns["group"]]) if "group" in columns else None
+            identity = f"{split}-{row[columns['id']] if 'id' in columns else number}"  # files may count alike
+            yield TextRecord(id=identity, split=split, domain=domain, group=group, text=text, targets=fields)

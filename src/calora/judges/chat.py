@@ -55,12 +55,14 @@ class Said:
 
     Attributes:
         text: The model's answer, if there is one.
+        cut: Whether the answer ended for want of tokens; False where it comes from the cache.
         outcome: `answered`; `malformed` (the server sent something that holds no answer); `failed` (every try did);
             `over budget` (it was not asked, or not again).
     """
 
     text: str | None
     outcome: Literal["answered", "malformed", "failed", "over budget"]
+    cut: bool = False
 
 
 async def ask_all(prompts: Sequence[str], endpoint: Endpoint, cache: Path | None = None) -> list[Said]:
@@ -168,7 +170,8 @@ class _Session:
 
 def _read(response: "Response") -> Said:
     try:
-        text = response.json()["choices"][0]["message"]["content"]
-    except (ValueError, LookupError, TypeError):
-        text = None
-    return Said(text, "answered") if isinstance(text, str) else Said(None, "malformed")
+        choice = response.json()["choices"][0]
+        text, cut = choice["message"]["content"], choice.get("finish_reason") == "length"
+    except (ValueError, LookupError, TypeError, AttributeError):
+        text, cut = None, False
+    return Said(text, "answered", cut) if isinstance(text, str) else Said(None, "malformed")

@@ -18,7 +18,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from calora.backbone import Backbone
 from calora.console import shown
 from calora.errors import CaloraError
-from calora.processes import part_of_mean
+from calora.processes import count_of, is_first, part_of_mean
 from calora.training.data import Examples, GroupedSampler, collate
 from calora.training.loss import completion_loss
 from calora.training.settings import TrainingSettings
@@ -188,8 +188,8 @@ def _epochs_left(checkpoint: str | None, settings: TrainingSettings) -> int:
     return round(state.epoch or 0) if losses and _stops(losses, settings.patience) else settings.epochs
 
 
-def _last_whole_checkpoint(work: Path) -> str | None:
-    """The last checkpoint in a folder; one that was being written when its run was killed is removed.
+def _remove_broken(work: Path) -> None:
+    """Remove a checkpoint that was being written when its run was killed.
 
     The trainer's state is the last file of a checkpoint.
     """
@@ -198,7 +198,6 @@ def _last_whole_checkpoint(work: Path) -> str | None:
             json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             shutil.rmtree(folder)
-    return get_last_checkpoint(str(work)) if work.is_dir() else None
 
 
 def train(
@@ -225,7 +224,9 @@ def train(
     Returns:
         A summary for the card: settings, steps, epochs, tokens and the validation figures of each epoch.
     """
-    checkpoint = _last_whole_checkpoint(work)
+    if is_first():
+        _remove_broken(work)
+    checkpoint = get_last_checkpoint(str(work)) if work.is_dir() else None
     arguments = TrainingArguments(
         output_dir=str(work),
         learning_rate=settings.learning_rate,
@@ -272,6 +273,7 @@ def train(
         "steps": trainer.state.global_step,
         "best_step": trainer.state.best_global_step,
         "validation": _by_epoch(trainer.state.log_history),
+        **({"processes": count_of()} if count_of() > 1 else {}),
     }
 
 

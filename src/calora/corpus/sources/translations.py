@@ -8,7 +8,7 @@ from calora.errors import CaloraError
 
 LANGUAGES = ("es", "fr", "de")
 FIELD = "sentence"
-_ABSENT = (None, "", "__NULL__")
+_ABSENT = ("__NULL__", "_ _ NULL _ _")
 
 
 @source(
@@ -38,14 +38,18 @@ def ted_talks(rows: Iterable[Row], split: Split) -> Iterator[TextRecord]:
                 "is it this data set's own file?",
             )
         said = dict(row) if listed is None else dict(zip(listed["language"], listed["translation"], strict=True))
-        known = {
-            key: str(said[key]).strip() for key in ("en", *LANGUAGES) if said.get(key) not in (None, "", "__NULL__")
-        }
+        known = {key: text for key in ("en", *LANGUAGES) if (text := _present(said.get(key)))}
         if "en" in known and len(known) > 1:
             talk = row.get("talk_name", "talk")
             yield TextRecord(
                 id=f"{talk}-{number}", split=split, domain="ted", group=talk, text=known["en"], targets={FIELD: known}
             )
+
+
+def _present(value: object) -> str:
+    """A translation; nothing where it holds a mark of being absent."""
+    text = str(value or "").strip()
+    return "" if any(mark in text for mark in _ABSENT) else text
 
 
 @source(

@@ -30,10 +30,12 @@ class CommandTeacher(BaseTeacher):
     def answer(self, texts: Sequence[str]) -> list[str | None]:
         """Send all texts at once, a line each; a text of several lines is sent as several and put together again.
 
+        An empty line behind each text keeps it apart from the next one: Apertium moves words over a line's end.
+
         Raises:
             CaloraError: There is no such program, it fails, is too slow, or writes another number of lines.
         """
-        parts = [text.splitlines() for text in texts]
+        parts = [[*text.splitlines(), ""] for text in texts]
         lines = [line for part in parts for line in part]
         try:
             done = subprocess.run(
@@ -56,7 +58,7 @@ class CommandTeacher(BaseTeacher):
                 f"command {self.command!r} wrote {len(found)} lines for {len(lines)}", "it must write one line for each"
             )
         rest = iter(found)
-        return ["\n".join(next(rest) for _ in part).strip() or None for part in parts]
+        return ["\n".join([next(rest) for _ in part][:-1]).strip() or None for part in parts]
 
     def about(self) -> dict[str, str]:
         """The command and its version."""

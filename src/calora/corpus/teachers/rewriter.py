@@ -38,7 +38,7 @@ class RewriterTeacher(BaseTeacher):
         prompt = Prompt(before=backbone.bos + self._before, after=self._after, lead="")
         lines = [" ".join(text.split()) for text in texts]
         answers = answer_all(backbone, [Pass(None, prompt)], lines, max_tokens=self.max_tokens)
-        return [answer.text or None for answer in answers]
+        return [None if answer.truncated else answer.text or None for answer in answers]
 
     def about(self) -> dict[str, str]:
         """The model, its content and the prompt."""

@@ -15,7 +15,7 @@ class TranslatorTeacher(BaseTeacher):
 
     Args:
         model: A model of the hub, such as `Helsinki-NLP/opus-mt-en-es`, or a folder.
-        source: The code of the texts' language, for a model of many: `en` (M2M-100), `eng_Latn` (NLLB).
+        source: The code of the texts' language, for a model of many: `en` (M2M-100), `eng_Latn` (NLLB), `eng` (Marian).
         target: Likewise, of the language wanted.
         beams: Of the search.
         batch_size: Texts at a time.
@@ -45,13 +45,13 @@ class TranslatorTeacher(BaseTeacher):
         import torch
 
         model, tokenizer = _loaded(self.model)
-        wanted = self._languages(tokenizer)
+        wanted, front = self._languages(tokenizer)
         order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
         answers: list[str | None] = [None] * len(texts)
         for start in range(0, len(order), self.batch_size):
             places = order[start : start + self.batch_size]
             batch = tokenizer(
-                [texts[place] for place in places], return_tensors="pt", padding=True, truncation=True
+                [front + texts[place] for place in places], return_tensors="pt", padding=True, truncation=True
             ).to(model.device)
             with torch.inference_mode():
                 found = model.generate(**batch, num_beams=self.beams, max_new_tokens=self.max_tokens, **wanted)
@@ -66,28 +66,38 @@ class TranslatorTeacher(BaseTeacher):
         pair = {} if self.target is None else {"prompt": f"{self.source} to {self.target}"}
         return {"teacher": self.model, "version": version} | pair
 
-    def _languages(self, tokenizer: Any) -> dict[str, int]:
-        """What makes a model of many languages translate into the one wanted."""
-        many = hasattr(tokenizer, "src_lang")
-        if not many:
-            return {}
-        if self.target is None:
+    def _languages(self, tokenizer: Any) -> tuple[dict[str, int], str]:
+        """What makes a model of many languages translate into the one wanted: arguments, and words before each text."""
+        known = tokenizer.get_vocab()
+        if not hasattr(tokenizer, "src_lang"):
+            if self.target is None:
+                return {}, ""
+            mark = f">>{self.target}<<"  # how Marian's models of several targets are asked
+            if mark not in known:
+                raise CaloraError(f"{self.model} knows no language {self.target!r}", "leave out source and target")
+            return {}, f"{mark} "
+        if self.source is None or self.target is None:
             raise CaloraError(f"{self.model} translates many languages", "give source and target, such as en and es")
-        token = getattr(tokenizer, "lang_code_to_token", {}).get(self.target, self.target)  # M2M-100's are `__es__`
-        wanted = tokenizer.convert_tokens_to_ids(token)
-        if wanted in (None, tokenizer.unk_token_id):
-            raise CaloraError(f"{self.model} knows no language {self.target!r}", "see the model's card for its codes")
+        codes = getattr(tokenizer, "lang_code_to_token", {})  # M2M-100's are `__es__`
+        ids = {}
+        for language in (self.source, self.target):
+            ids[language] = tokenizer.convert_tokens_to_ids(codes.get(language, language))
+            if ids[language] in (None, tokenizer.unk_token_id):
+                raise CaloraError(f"{self.model} knows no language {language!r}", "see the model's card for its codes")
         tokenizer.src_lang = self.source
-        return {"forced_bos_token_id": wanted}
+        return {"forced_bos_token_id": ids[self.target]}, ""
 
 
 @cache
 def _loaded(name: str) -> tuple[Any, Any]:
+    import torch
     from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
     try:
-        return AutoModelForSeq2SeqLM.from_pretrained(name).eval(), AutoTokenizer.from_pretrained(name)
+        model: Any = AutoModelForSeq2SeqLM.from_pretrained(name).eval()
+        tokenizer = AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError) as error:
         raise CaloraError(
             f"cannot load the translator {name}: {str(error).splitlines()[0]}", "give a folder or a model of the hub"
         ) from error
+    return (model.to("cuda") if torch.cuda.is_available() else model), tokenizer
