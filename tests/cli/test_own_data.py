@@ -45,7 +45,9 @@ def test_from_a_csv_to_an_exported_composition(calora: Run, llama: Backbone, tmp
             table.writerow(["number", "dialogue", "short", "title"])
             for n in range(count):
                 talk = f"Ann: Shall we meet at {split} {n}?\nBob: Yes."
-                table.writerow([n, talk, f"Ann and Bob meet at {split} {n}.", f"A meeting of two good friends, number {n}"])
+                table.writerow(
+                    [n, talk, f"Ann and Bob meet at {split} {n}.", f"A meeting of two good friends, number {n}"]
+                )
     (tmp_path / "translator.py").write_text(TRANSLATOR, encoding="utf-8")
     (tmp_path / "mine.yaml").write_text(MINE.format(python=sys.executable), encoding="utf-8")
     (tmp_path / "compare.yaml").write_text(COMPARE.format(backbone=llama.name), encoding="utf-8")
