@@ -59,10 +59,15 @@ class Factors:
         """The update as a matrix [out, in]."""
         return self.b @ self.a
 
+    def balance(self) -> Array:
+        """What each row of `a` is to be multiplied by, and its column of `b` divided by, to make them equally long."""
+        rows, columns = np.linalg.norm(self.a, axis=1), np.linalg.norm(self.b, axis=0)
+        ratio: Array = np.sqrt(np.divide(columns, rows, out=np.ones_like(rows), where=(rows > 0) & (columns > 0)))
+        return ratio
+
     def balanced(self) -> "Factors":
         """The same update with each row of `a` as long as its column of `b`."""
-        rows, columns = np.linalg.norm(self.a, axis=1), np.linalg.norm(self.b, axis=0)
-        ratio = np.sqrt(np.divide(columns, rows, out=np.ones_like(rows), where=(rows > 0) & (columns > 0)))
+        ratio = self.balance()
         return Factors(self.a * ratio[:, None], self.b / ratio)
 
     def scaled(self, strength: float) -> "Factors":

@@ -22,7 +22,7 @@ class Tall:
     """
 
     def __init__(self, columns: Array | Doubles) -> None:
-        self.columns: Doubles = columns.astype(np.float64)
+        self.columns: Doubles = columns.astype(np.float64, copy=False)
         values, vectors = np.linalg.eigh(self.columns.T @ self.columns)
         kept = values > NOTHING**2 * values[-1]
         if not kept.any():

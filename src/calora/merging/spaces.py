@@ -42,12 +42,12 @@ def knots_space(pairs: Sequence[Factors]) -> Coordinates:
     u = left_vectors(np.concatenate(joint.cores, axis=1))
     left = joint.left.basis(u)
 
-    def form(pair: Factors, part: Doubles) -> Form:
-        turned = (u.T @ part).astype(np.float32)
+    def form(pair: Factors, part: Doubles, ratio: Array) -> Form:
+        turned = (u.T @ part * ratio).astype(np.float32)
         return lambda: turned @ pair.a
 
-    parts = zip(joint.pairs, joint.lefts, strict=True)
-    return Coordinates([form(*both) for both in parts], lambda merged: Factors(merged, left))
+    parts = zip(pairs, joint.lefts, joint.ratios, strict=True)
+    return Coordinates([form(*each) for each in parts], lambda merged: Factors(merged, left))
 
 
 def core_space(pairs: Sequence[Factors]) -> Coordinates:
@@ -73,18 +73,23 @@ class Joint:
     """Updates of one module in orthonormal bases of all columns and of all rows, from which nothing is large any more.
 
     Attributes:
-        pairs: The updates' factors, balanced.
-        left: Of [B_1, ..., B_N].
-        right: Of the A_i below each other, transposed.
-        lefts: Each B_i in the first basis, [k, r_i].
+        ratios: By which each A_i is multiplied and B_i divided, so that both are equally long.
+        left: Of [B_1, ..., B_N], so divided.
+        right: Of the A_i below each other, transposed, so multiplied.
+        lefts: Each B_i, divided, in the first basis, [k, r_i].
         cores: Each update in both bases, [k, l].
     """
 
     def __init__(self, pairs: Sequence[Factors]) -> None:
-        self.pairs = [pair.balanced() for pair in pairs]
+        self.ratios = [pair.balance() for pair in pairs]
         ends = np.cumsum([pair.rank for pair in pairs])[:-1]
-        self.left = Tall(np.concatenate([pair.b for pair in self.pairs], axis=1))
-        self.right = Tall(np.concatenate([pair.a for pair in self.pairs], axis=0).T)
+        # Scaled while they are joined, in the precision that is computed in: each further copy is a pass over memory.
+        left = np.concatenate([pair.b for pair in pairs], axis=1, dtype=np.float64)
+        right = np.concatenate([pair.a for pair in pairs], axis=0, dtype=np.float64)
+        ratio = np.concatenate(self.ratios)
+        left /= ratio
+        right *= ratio[:, None]
+        self.left, self.right = Tall(left), Tall(right.T)
         self.lefts = np.split(self.left.coefficients, ends, axis=1)
         rights = np.split(self.right.coefficients, ends, axis=1)
         self.cores: list[Doubles] = [b @ a.T for b, a in zip(self.lefts, rights, strict=True)]
