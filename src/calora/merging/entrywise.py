@@ -10,7 +10,7 @@ from pydantic import Field
 
 from calora.adapter import Adapter, Factors
 from calora.merging.dense import DenseUpdate
-from calora.merging.inputs import checked, modules, names, one_rank
+from calora.merging.inputs import by_module, checked, modules, names, one_rank
 from calora.merging.spaces import Coordinates, Form, Space, core_space, knots_space, product_space
 from calora.storage import Array
 
@@ -81,18 +81,21 @@ def entrywise(
         CaloraError: The adapters differ in shapes, or over `factors` in rank.
     """
     weights = checked(adapters, strengths, 1.0)
-    parts: dict[str, Any] = {}
-    for module in modules(adapters):
+
+    def part(module: str) -> Any:
         parties = _present(adapters, weights, module)
         if not parties:
             first = next(adapter.modules[module] for adapter in adapters if module in adapter.modules)
-            parts[module] = np.zeros(first.shape, np.float32) if over == "product" else first.scaled(0.0)
-        elif over == "factors":
-            parts[module] = _over_factors(module, parties, rule)
-        else:
-            placed, coordinates = _placed(parties, over)
-            parts[module] = coordinates.back(rule(placed))
-    return DenseUpdate(parts) if over == "product" else Adapter(parts)
+            return np.zeros(first.shape, np.float32) if over == "product" else first.scaled(0.0)
+        if over == "factors":
+            return _over_factors(module, parties, rule)
+        placed, coordinates = _placed(parties, over)
+        return coordinates.back(rule(placed))
+
+    every = modules(adapters)
+    if over == "product":  # one after the other: a whole update each is what memory is kept to
+        return DenseUpdate({module: part(module) for module in every})
+    return Adapter(by_module(every, part))
 
 
 def every_party(

@@ -1,11 +1,18 @@
 """What every merge takes: adapters that fit each other, a strength each, the modules that any of them has."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from calora.adapter import Adapter, Factors
 from calora.errors import CaloraError
+
+Part = TypeVar("Part")
+_THREADS = 4
 
 
 def checked(adapters: Sequence[Adapter], strengths: Sequence[float] | None, default: float) -> list[float]:
@@ -59,6 +66,18 @@ def names(adapters: Sequence[Adapter]) -> list[str]:
 def modules(adapters: Sequence[Adapter]) -> list[str]:
     """The modules that any of them has, in order of appearance."""
     return list(dict.fromkeys(module for adapter in adapters for module in adapter.modules))
+
+
+def by_module(names: Sequence[str], make: Callable[[str], Part]) -> dict[str, Part]:
+    """Make something of each module, several at a time: most of a factored merge is LAPACK, which lets threads run.
+
+    Args:
+        names: Of the modules.
+        make: Name to what is made; whatever the order.
+    """
+    # BLAS with threads of its own would wait for cores that these have.
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
+        return dict(zip(names, pool.map(make, names), strict=True))
 
 
 def weighted(module: str, adapters: Sequence[Adapter], weights: Sequence[float]) -> list[tuple[float, Factors]]:

@@ -6,7 +6,7 @@ import numpy as np
 
 from calora.adapter import Adapter, Factors
 from calora.linalg import NOTHING, polar
-from calora.merging.inputs import checked, modules, weighted
+from calora.merging.inputs import by_module, checked, modules, weighted
 from calora.merging.linear import weighted_sum
 from calora.merging.registry import merge_method
 from calora.merging.spaces import Joint
@@ -34,7 +34,7 @@ def tsv_m(adapters: Sequence[Adapter], strengths: Sequence[float] | None = None)
         CaloraError: The adapters differ in shapes.
     """
     weights = checked(adapters, strengths, 1.0)
-    return Adapter({module: _tsv_m(weighted(module, adapters, weights)) for module in modules(adapters)})
+    return Adapter(by_module(modules(adapters), lambda module: _tsv_m(weighted(module, adapters, weights))))
 
 
 def _tsv_m(pairs: Sequence[tuple[float, Factors]]) -> Factors:
@@ -77,9 +77,11 @@ def iso_c(adapters: Sequence[Adapter], strengths: Sequence[float] | None = None)
         CaloraError: The adapters differ in shapes.
     """
     weights = checked(adapters, strengths, 1.0)
-    return Adapter(
-        {module: _isotropic(weighted_sum(weighted(module, adapters, weights))) for module in modules(adapters)}
-    )
+
+    def flattened(module: str) -> Factors:
+        return _isotropic(weighted_sum(weighted(module, adapters, weights)))
+
+    return Adapter(by_module(modules(adapters), flattened))
 
 
 def _isotropic(pair: Factors) -> Factors:
