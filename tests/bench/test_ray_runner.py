@@ -23,9 +23,11 @@ RECIPE = {
     "adapter": {"learning_rate": 1e-3, "epochs": 1},
     "calibration": {"learning_rate": 1e-3, "epochs": 1},
     "search": {"budget": 4, "compositions": ["summary+es"]},
-    "data": {"train": 8, "validation": 3, "test": 3},
-    "max_tokens": 4,
+    "data": {"train": 24, "validation": 6, "test": 6},
+    "max_tokens": 24,
 }
+# A node that does not answer is taken for dead after five seconds, not after twenty: the run is a short one.
+SOON = {"health_check_initial_delay_ms": 1000, "health_check_period_ms": 1000, "health_check_failure_threshold": 5}
 PROGRAM = "from calora.cli import main; main()"
 
 
@@ -56,7 +58,8 @@ def test_a_cluster_of_two_nodes_makes_the_same_cells_though_one_is_killed(llama:
 
     local = subprocess.run(command("local"), env=environment, capture_output=True, text=True, check=False)
     assert local.returncode == 0, local.stderr[-2000:]
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    head = {"num_cpus": 1, "include_dashboard": False, "_system_config": SOON}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     try:
         second = cluster.add_node(num_cpus=1)
         with subprocess.Popen(

@@ -186,8 +186,8 @@ def test_a_stream_that_takes_too_long_ends_with_an_error() -> None:
         with pytest.raises(openai.APIError, match="too long"):
             list(client.chat.completions.create(**chat("slow"), stream=True))
         device.let(1)
-        until(lambda: not gateway.workers._works)
-        assert device.closed == device.begun  # none of the two where a loaded machine had not begun in time
+        # None of the two where a loaded machine had not begun in time; one may be closed a moment after its work ended.
+        until(lambda: not gateway.workers._works and device.closed == device.begun)
         assert sample(http, 'calora_requests_total{model="summary",status="504"}') == 1
 
 
