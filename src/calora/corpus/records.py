@@ -1,6 +1,7 @@
 """Records of the Everyday format: a dialogue with placeholders for names, and references for each task."""
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -21,15 +22,15 @@ _TURNS = (4, 9)
 _LEAST_OF_A_DOMAIN = 3
 
 
-class _References(BaseModel):
+class _References(BaseModel, ABC):
     """References by field (a primary task) and key (what secondary tasks make of it; `en` for nothing)."""
 
     id: str
     split: Split
 
+    @abstractmethod
     def by_field(self) -> dict[str, dict[str, str]]:
         """Field to key to reference."""
-        raise NotImplementedError
 
     @property
     def fields(self) -> list[str]:

@@ -1,15 +1,17 @@
 """What every teacher is: settings that can answer texts and say who answered."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict
 
 
-class BaseTeacher(BaseModel):
+class BaseTeacher(BaseModel, ABC):
     """A teacher's settings; nothing is loaded or started before the first text."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    @abstractmethod
     def answer(self, texts: Sequence[str]) -> list[str | None]:
         """What it makes of each text; None where it gave no answer.
 
@@ -19,11 +21,10 @@ class BaseTeacher(BaseModel):
         Raises:
             CaloraError: It cannot work at all.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def about(self) -> dict[str, str]:
         """Which teacher it is, its version and its prompt: what is written beside everything that it makes."""
-        raise NotImplementedError
 
     @property
     def words(self) -> tuple[str, ...]:
