@@ -9,6 +9,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from calora.attach import Attachable, attached
+from calora.attention import grouped_queries
 from calora.backbone import Backbone
 from calora.encoding import encode_prompt
 from calora.tasks import Prompt
@@ -201,7 +202,7 @@ def generate_ids(
     length = {"max_new_tokens": force_tokens or max_tokens}
     if force_tokens:
         length["min_new_tokens"] = force_tokens
-    with torch.inference_mode(), _contiguous_head(model):
+    with torch.inference_mode(), _contiguous_head(model), grouped_queries(model):
         out = model.generate(
             input_ids=ids.to(model.device),
             attention_mask=mask.to(model.device),
