@@ -199,20 +199,18 @@ def generate_ids(
             begun = words[new].cumsum(1) > 0
             return (breaks[new] & begun).any(1).to(input_ids.device)
 
-    length = {"max_new_tokens": force_tokens or max_tokens}
-    if force_tokens:
-        length["min_new_tokens"] = force_tokens
     with torch.inference_mode(), _contiguous_head(model), grouped_queries(model):
         out = model.generate(
             input_ids=ids.to(model.device),
             attention_mask=mask.to(model.device),
             do_sample=False,
             num_beams=1,
-            eos_token_id=int(tokenizer.eos_token_id),
+            max_new_tokens=force_tokens or max_tokens,
+            # Not forbidden where their number is forced: that would take as long as the rest of a step.
+            eos_token_id=None if force_tokens else int(tokenizer.eos_token_id),
             pad_token_id=int(tokenizer.pad_token_id),
             stopping_criteria=StoppingCriteriaList([] if force_tokens else [LineEnd()]),
             streamer=streamer,
-            **length,
         )
     new: torch.Tensor = out[:, longest:].cpu()
     return new
