@@ -9,6 +9,7 @@ from calora.bench.store import Store
 from calora.errors import CaloraError
 
 RECIPES = Path(__file__).parents[2] / "recipes"
+STUDIES = sorted(path.stem for path in (RECIPES / "studies").glob("*.yaml"))
 
 
 def recipe_of(**more: Any) -> Recipe:
@@ -58,6 +59,20 @@ def test_what_is_not_here_is_named_and_not_fetched(tmp_path: Path) -> None:
     assert found.unknown == ["what someone/something costs: calora does not know its size"]
     with pytest.raises(CaloraError, match=r"data\.records: nowhere/records\.jsonl is no file"):
         recipe.data.check_files()
+
+
+def test_a_shared_calibration_learns_from_every_member(tmp_path: Path) -> None:
+    recipe = recipe_of(compositions=["summary+es"], approaches=["calibration-shared"])
+    found = forecast(recipe, tmp_path / "run", Store(tmp_path / "store"))
+    work = found.work["calibration"]
+    assert (work.wanted, work.updates) == (1, 3 * 3 * 10)  # es, fr and de
+
+
+@pytest.mark.parametrize("name", ["paper", "merges", "seeds", "small", *(f"studies/{kind}" for kind in STUDIES)])
+def test_our_own_recipes_can_be_planned(name: str, tmp_path: Path) -> None:
+    found = forecast(read_recipe(RECIPES / f"{name}.yaml"), tmp_path / "run", Store(tmp_path / "store"))
+    assert found.cells[0] > 0
+    assert found.unknown == []
 
 
 def test_a_composition_that_an_approach_cannot_do_is_told(tmp_path: Path) -> None:

@@ -175,7 +175,8 @@ def _add(found: Forecast, step: Step[Any], model: Model | None, place: Unfetched
     if store.has(step):
         work.there += 1
     elif training := step.settings.get("training"):
-        examples = place.examples(place.recipe.parse(str(step.settings["composition"])))
+        compositions = [of["composition"] for of in step.settings.get("members", [step.settings])]
+        examples = sum(place.examples(place.recipe.parse(composition)) for composition in compositions)
         work.updates += training["epochs"] * -(-examples // training["batch_size"])
         if model is not None:
             work.operations += _OPERATIONS * model.parameters * training["epochs"] * examples * place.tokens
