@@ -33,7 +33,7 @@ def test_what_is_trained_is_counted_once(tmp_path: Path) -> None:
         "adapter": (3, 2 * (10 + 20 + 20)),  # a secondary one learns from summaries and replies
         "calibration": (2, 2 * 3 * 10),
     }
-    assert found.fetched == found.unknown == []
+    assert (found.fetched, found.unknown) == ([], [])
     assert 0.5 < found.memory["smollm2-135m"] < 4
     assert found.stored == pytest.approx(3 * 2 * 9_768_960 / 1e9)
 
