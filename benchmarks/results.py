@@ -20,7 +20,7 @@ from pathlib import Path
 
 from calora.report import comparison_markdown, markdown_table, pooled, read_cells
 from calora.report.main_table import check_measure, main_table
-from calora.report.results import read_results
+from calora.report.reading import read_results
 from calora.report.table_forms import main_markdown
 
 ROOT = Path(__file__).parents[1]

@@ -20,7 +20,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from calora.metrics import bootstrap_interval
-from calora.report.results import MEASURE_NAMES, Measure, Results, Scores, read_results, scores_of
+from calora.report.reading import read_results
+from calora.report.results import MEASURE_NAMES, Measure, Results, Scores, scores_of
 from calora.storage import writing_file
 
 ROOT = Path(__file__).parents[1]

@@ -12,7 +12,7 @@ from calora.bench.case import Case, Workplace
 from calora.bench.cells import read_cell, read_predictions
 from calora.bench.recipe import Recipe
 from calora.metrics import score_answers
-from calora.report.results import read_results
+from calora.report.reading import read_results
 from calora.storage import read_card
 
 ROOT = Path(__file__).parents[1]

@@ -8,7 +8,7 @@ import pytest
 
 from calora.errors import CaloraError
 from calora.report.bench_page import write_bench_page
-from calora.report.results import read_results
+from calora.report.reading import read_results
 
 from .bench_runs import COMPOSITIONS, DIALOGUES, HTML, add_judge, choice_path, hits, predictions_path, write_bench_run
 

@@ -13,7 +13,8 @@ from rich.console import Console
 from calora.errors import CaloraError
 from calora.metrics import bootstrap_interval, holm, paired_difference, smallest_detectable
 from calora.report.main_table import MainTable, check_measure, main_table
-from calora.report.results import Results, read_results
+from calora.report.reading import read_results
+from calora.report.results import Results
 from calora.report.table_forms import latex, main_csv, main_latex, main_markdown, main_terminal
 
 from .bench_runs import COMPOSITIONS, PARAMETERS, SEEDS, SOME, add_judge, cell_path, hits, recipe, write_bench_run

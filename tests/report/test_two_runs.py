@@ -4,7 +4,8 @@ import pytest
 from rich.console import Console
 
 from calora.errors import CaloraError
-from calora.report.results import Results, read_results
+from calora.report.reading import read_results
+from calora.report.results import Results
 from calora.report.two_runs import compare_runs, runs_table
 
 from .bench_runs import SOME, write_bench_run

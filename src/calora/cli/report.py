@@ -41,7 +41,7 @@ def _bench(run: Path, against: str | None, measure: str, other: Path | None) -> 
     from calora.report import markdown_table, own_table
     from calora.report.bench_page import write_bench_page
     from calora.report.main_table import check_measure, main_table
-    from calora.report.results import read_results
+    from calora.report.reading import read_results
     from calora.report.table_forms import main_csv, main_latex, main_markdown, main_terminal
     from calora.report.two_runs import runs_table
     from calora.storage import write_text
