@@ -41,7 +41,7 @@ from calora.tasks import Composition
 from calora.training.adapter import injected
 from calora.training.calibration import calibrated_updates
 from calora.training.data import EncodedExamples, collate
-from calora.training.loop import Learner
+from calora.training.learner import Learner
 
 COMPOSITION = Composition.parse("summary+es")
 BATCH = 8

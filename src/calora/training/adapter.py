@@ -15,7 +15,8 @@ from calora.backbone import Backbone
 from calora.errors import CaloraError
 from calora.tasks import Composition
 from calora.training.data import EncodedExamples, ExamplesOf
-from calora.training.loop import Judge, Learner, train
+from calora.training.learner import Learner
+from calora.training.loop import Judge, train
 from calora.training.settings import TrainingSettings
 from calora.training.shipped import completion_log_probabilities, divergence
 

@@ -19,7 +19,8 @@ from calora.calibration import (
     site_of,
 )
 from calora.training.data import EncodedExamples, ExamplesOf
-from calora.training.loop import Judge, Learner, train
+from calora.training.learner import Learner
+from calora.training.loop import Judge, train
 from calora.training.settings import TrainingSettings
 from calora.training.shipped import completion_log_probabilities, divergence
 

@@ -16,7 +16,8 @@ from calora.backbone import Backbone
 from calora.merging import DenseUpdate
 from calora.merging.learnt import Learnt
 from calora.training.data import EncodedExamples, MixedExamples
-from calora.training.loop import PartedLearner, train
+from calora.training.learner import PartedLearner
+from calora.training.loop import train
 from calora.training.merges import learnt_by
 from calora.training.settings import TrainingSettings
 

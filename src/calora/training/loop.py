@@ -10,95 +10,17 @@ from typing import Any
 
 import torch
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from torch import nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import get_last_checkpoint
 
-from calora.backbone import Backbone
 from calora.console import shown
-from calora.errors import CaloraError
-from calora.processes import count_of, is_first, part_of_mean
+from calora.processes import count_of, is_first
 from calora.training.data import Examples, GroupedSampler, collate
-from calora.training.loss import completion_loss
+from calora.training.learner import Learner
 from calora.training.settings import TrainingSettings
 
 Judge = Callable[[], float]
-
-
-class Learner(nn.Module):
-    """The learnt parameters, and the loss of the backbone that they act on.
-
-    The backbone is no submodule: checkpoints hold what is learnt and nothing else.
-
-    Args:
-        backbone: Frozen; the parameters act on it through hooks or injected layers.
-        parameters: Name to parameter.
-        autocast: Whether the learnt matrices are multiplied in the backbone's precision by autocast.
-    """
-
-    def __init__(self, backbone: Backbone, parameters: dict[str, nn.Parameter], autocast: bool = False) -> None:
-        super().__init__()
-        self.learnt = nn.ParameterDict({name.replace(".", "|"): value for name, value in parameters.items()})
-        _check_head(backbone)
-        self._held = (backbone,)
-        self.autocast = autocast
-        self.tokens = 0
-
-    @property
-    def backbone(self) -> Backbone:
-        """The backbone, held in a tuple so that torch takes it for no submodule."""
-        return self._held[0]
-
-    def forward(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, labels: torch.Tensor
-    ) -> dict[str, torch.Tensor]:
-        """Mean loss over the completions of a batch, arguments all [batch, length]."""
-        model = self.backbone.model
-        if self.training:
-            self.tokens += int(attention_mask.sum())
-        with self.precision():
-            loss = completion_loss(model, input_ids, attention_mask, labels)
-        return {"loss": self.part(loss, int((labels[:, 1:] != -100).sum()))}
-
-    def part(self, loss: torch.Tensor, count: int) -> torch.Tensor:
-        """What a mean over so many tokens of this process counts in training; validation takes the mean of means."""
-        return part_of_mean(loss, count) if self.training else loss
-
-    def precision(self) -> torch.autocast:
-        """The context in which the backbone runs with the learnt matrices in place."""
-        return torch.autocast(self.backbone.model.device.type, torch.bfloat16, enabled=self.autocast)
-
-    def values(self) -> dict[str, torch.Tensor]:
-        """The learnt tensors by name, detached, in float32."""
-        return {name.replace("|", "."): value.detach().float() for name, value in self.learnt.items()}
-
-
-class PartedLearner(Learner):
-    """A learner of mixed examples: each part of a batch has its own loss, computed while `current` names the part."""
-
-    current = 0
-
-    def forward(  # type: ignore[override]
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, labels: torch.Tensor, part: torch.Tensor
-    ) -> dict[str, torch.Tensor]:
-        """Mean loss over the completions of a batch; part [batch], the other arguments [batch, length]."""
-        if self.training:
-            self.tokens += int(attention_mask.sum())
-        total, count = torch.zeros((), device=input_ids.device), 0
-        for current in part.unique().tolist():
-            rows = part == current
-            length = int(attention_mask[rows].sum(dim=1).max())
-            ids, mask, wanted = (value[rows, :length] for value in (input_ids, attention_mask, labels))
-            tokens = int((wanted != -100).sum())
-            self.current = current
-            total = total + tokens * self.part_loss(ids, mask, wanted)
-            count += tokens
-        return {"loss": self.part(total / count, count)}
-
-    def part_loss(self, ids: torch.Tensor, mask: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Mean loss over the completions of the current part, arguments [rows, length]."""
-        return completion_loss(self.backbone.model, ids, mask, labels)
 
 
 class _Trainer(Trainer):
@@ -285,21 +207,3 @@ def _by_epoch(log: list[dict[str, float]]) -> list[dict[str, float]]:
         if figures:
             epochs.setdefault(entry["epoch"], {"epoch": entry["epoch"]}).update(figures)
     return list(epochs.values())
-
-
-def _check_head(backbone: Backbone) -> None:
-    """Refuse a head whose logits are more than a matrix product: `head_loss` would be another model's loss."""
-    config = backbone.model.config.get_text_config()
-    odd = [
-        key
-        for key, plain in (("final_logit_softcapping", None), ("logit_scale", 1), ("logits_scaling", 1))
-        if getattr(config, key, plain) not in (plain, None)
-    ]
-    head: Any = backbone.model.get_output_embeddings()
-    if getattr(head, "bias", None) is not None:
-        odd.append("a bias in the language-model head")
-    if odd:
-        raise CaloraError(
-            f"{backbone.name} has {', '.join(odd)}, which calora's training loss does not compute",
-            "take a backbone with a plain linear head, such as Llama, Qwen, StableLM or Gemma 3",
-        )

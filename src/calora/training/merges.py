@@ -15,7 +15,8 @@ from calora.backbone import Backbone
 from calora.merging.learnt import Learnt, LearntCard, kind_of
 from calora.storage import Array
 from calora.training.data import EncodedExamples
-from calora.training.loop import Judge, Learner, train
+from calora.training.learner import Learner
+from calora.training.loop import Judge, train
 from calora.training.settings import TrainingSettings
 
 Objective = Literal["loss", "entropy"]

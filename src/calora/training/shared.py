@@ -16,7 +16,8 @@ from calora.calibration import Calibration, CalibrationCard, fresh_tensors
 from calora.tasks import Prompt
 from calora.training.calibration import calibrated_updates
 from calora.training.data import EncodedExamples, ExamplesOf, MixedExamples
-from calora.training.loop import PartedLearner, train
+from calora.training.learner import PartedLearner
+from calora.training.loop import train
 from calora.training.settings import TrainingSettings
 
 
