@@ -17,7 +17,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from calora.corpus.composing import ComposeRecipe, compose
+from calora.corpus.compose_recipe import ComposeRecipe
+from calora.corpus.composing import compose
 
 WORDS = Path(__file__).parents[1] / "src/calora/data/everyday/arts.jsonl"
 

@@ -8,7 +8,7 @@ from calora.bench.dry_run import Unfetched
 from calora.bench.grid import Grid
 from calora.bench.recipe import read_recipe
 from calora.bench.store import Store
-from calora.corpus.composing import read_compose_recipe
+from calora.corpus.compose_recipe import read_compose_recipe
 
 ROOT = Path(__file__).parents[1] / "recipes"
 DATA = sorted((ROOT / "data").glob("*.yaml"))

@@ -11,7 +11,8 @@ import pytest
 from filelock import FileLock
 
 from calora.corpus import make_examples, read_own_records
-from calora.corpus.composing import JOURNAL, RECORDS, ComposeRecipe, compose, entries, read_compose_recipe
+from calora.corpus.compose_recipe import ComposeRecipe, read_compose_recipe
+from calora.corpus.composing import JOURNAL, RECORDS, compose, entries
 from calora.corpus.sheet import write_sheet
 from calora.errors import CaloraError
 from calora.tasks import Composition
@@ -233,16 +234,3 @@ def test_killed_again_and_again_it_loses_nothing_and_does_nothing_twice(tmp_path
     found = [entry.id for entry in entries(tmp_path / "out")]
     assert found == [f"train-row{n}" for n in range(60)]
     assert len(read_own_records(tmp_path / "out" / RECORDS)) == unbroken.kept["train"] == 60
-
-
-def test_what_a_recipe_lacks_is_said(tmp_path: Path) -> None:
-    path = tmp_path / "recipe.yaml"
-    path.write_text("targets: {es: {by: {teacher: command, command: cat}}}\n")
-    with pytest.raises(CaloraError, match="either `source` or `files`"):
-        read_compose_recipe(path)
-    path.write_text("source: dialogsum\ntargets: {es: {by: {teacher: magic}}}\n")
-    with pytest.raises(CaloraError, match="magic"):
-        read_compose_recipe(path)
-    path.write_text("source: dialogsum\ndeal: {train: 0.5}\ntargets: {es: {by: {teacher: command, command: cat}}}\n")
-    with pytest.raises(CaloraError, match=r"add up to 0.5"):
-        read_compose_recipe(path)

@@ -21,7 +21,8 @@ def command(
     from rich.table import Table
 
     from calora.cli.show import console
-    from calora.corpus.composing import RECORDS, compose, read_compose_recipe
+    from calora.corpus.compose_recipe import read_compose_recipe
+    from calora.corpus.composing import RECORDS, compose
     from calora.corpus.sheet import write_sheet
     from calora.corpus.sources import find_source
 

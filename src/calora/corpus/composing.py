@@ -10,87 +10,27 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel
 
 from calora.console import counting
-from calora.corpus.filters import FilterRecipe, unfit
+from calora.corpus.compose_recipe import ComposeRecipe
+from calora.corpus.filters import unfit
 from calora.corpus.names import rename, stand_ins
 from calora.corpus.opening import files_of, open_plain, open_source
 from calora.corpus.records import SPLITS, Split, TextRecord
 from calora.corpus.sources import find_source
 from calora.corpus.teachers import Teacher
 from calora.errors import CaloraError
-from calora.storage import fingerprint, read_recipe_file, sha256_of, write_text, writing_file
+from calora.storage import fingerprint, sha256_of, write_text, writing_file
 
 JOURNAL, RECORDS, RECIPE = "journal.jsonl", "records.jsonl", "recipe.json"
 # What a text was read in before is not learnt from later.
 _ORDER: tuple[Split, ...] = ("test", "validation", "train")
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class TargetRecipe(_Part):
-    """What is made of every reference, under one key.
-
-    Args:
-        by: The teacher.
-        language: Two-letter code of what it writes; the key if that is one, else `en`.
-    """
-
-    by: Teacher
-    language: str | None = None
-
-
-class ComposeRecipe(_Part):
-    """Which texts, and what is made of their references.
-
-    Args:
-        source: Of the registry; or
-        files: one's own, a file a split, with
-        columns: as for `open_plain`.
-        folder: Where the source's files lie; the hub if left out.
-        splits: Of the source; all that it has if left out.
-        limit: The most records of a split.
-        deal: Deal the records of all splits anew: shares of 1, such as {train: 0.8, validation: 0.1, test: 0.1}.
-        name: Put in front of every id, so that files of several recipes can be taken together.
-        fields: Whose references are taken; all if left out.
-        targets: Key (`es`, `casual`) to what makes it; none to write the source's own references alone.
-        filters: Which answers are left out.
-        batch: References that a teacher is given at once.
-    """
-
-    source: str | None = None
-    files: dict[Split, Path] = {}
-    columns: dict[str, str] = {}
-    folder: Path | None = None
-    splits: tuple[Split, ...] | None = None
-    limit: int | None = Field(default=None, ge=1)
-    deal: dict[Split, float] | None = None
-    name: str | None = None
-    fields: tuple[str, ...] | None = None
-    targets: dict[str, TargetRecipe] = {}
-    filters: FilterRecipe = FilterRecipe()
-    batch: int = Field(default=64, ge=1)
-
-    @model_validator(mode="after")
-    def _is_of_one_kind(self) -> Self:
-        if (self.source is None) == (not self.files):
-            raise ValueError("give either `source` or `files` with `columns`")
-        if self.deal is not None and abs(sum(self.deal.values()) - 1) > 1e-6:
-            raise ValueError(f"the shares of `deal` add up to {sum(self.deal.values()):g}, not to 1")
-        return self
-
-    def language_of(self, key: str) -> str:
-        """The language that a key's targets are in."""
-        return self.targets[key].language or (key if len(key) == 2 else "en")
-
-
-class Entry(_Part):
+class Entry(BaseModel, extra="forbid", frozen=True):
     """A line of the journal.
 
     Args:
@@ -106,7 +46,7 @@ class Entry(_Part):
     dropped: dict[str, tuple[str, str | None]] = {}
 
 
-class Counts(_Part):
+class Counts(BaseModel, extra="forbid", frozen=True):
     """What became of a run's records.
 
     Args:
@@ -120,15 +60,6 @@ class Counts(_Part):
     again: dict[str, int]
     kept: dict[str, int]
     dropped: dict[str, dict[str, int]]
-
-
-def read_compose_recipe(path: str | Path) -> ComposeRecipe:
-    """Read a recipe in YAML.
-
-    Raises:
-        CaloraError: The file is missing, is not YAML, or has unknown, missing or wrong keys.
-    """
-    return read_recipe_file(Path(path), ComposeRecipe)
 
 
 def compose(recipe: ComposeRecipe, out: Path) -> Counts:
