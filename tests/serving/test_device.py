@@ -17,8 +17,8 @@ from calora.generation import Pass, answer_all
 from calora.merging import Merge
 from calora.ready import read_ready
 from calora.serving import Device, Sampling, add_composition, check_bundle, open_bundle, write_bundle
-from calora.serving.device import Way
 from calora.serving.llama import LlamaServer, Request
+from calora.serving.menu import Way
 from calora.storage import sha256_of
 from tests.export.conftest import pairs  # noqa: F401
 from tests.serving.bundles import Made, make_adapter, make_calibration, make_parts

@@ -25,8 +25,9 @@ def command(
 
     from calora.embedded import EMBEDDED
     from calora.errors import CaloraError
-    from calora.serving.bundle import add_composition, check_bundle, open_bundle, write_bundle
+    from calora.serving.bundle import check_bundle, open_bundle
     from calora.serving.bundle_sizes import sizes_table
+    from calora.serving.bundle_writing import add_composition, write_bundle
 
     if adapter:
         refuse_existing(folder, force)

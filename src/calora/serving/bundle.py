@@ -6,30 +6,24 @@ adapters/NAME.gguf               one LoRA file a task
 calibrations/COMPOSITION/        as `calora calibrate` wrote them
 """
 
-import re
-import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-import calora
-from calora.adapter import Adapter, Factors, adapter_sha256, read_adapter
+from calora.adapter import Adapter, Factors
 from calora.backbone import backbone_sha256
 from calora.calibration import Calibration, check_calibration, foldable, read_calibration
 from calora.embedded import EMBEDDED, embedded_gguf
 from calora.errors import CaloraError
-from calora.export.gguf import read_gguf_adapter, write_gguf
+from calora.export.gguf import read_gguf_adapter
 from calora.export.layout import Layout, read_layout
-from calora.export.ranks import fit_rank
-from calora.export.registry import exporters
 from calora.merging import Merge
-from calora.storage import read_card, sha256_of, write_text, writing_folder
+from calora.storage import read_card, sha256_of
 from calora.tasks import Prompt
 
-_CARD = "bundle.json"
+CARD = "bundle.json"
 
 
 class _Entry(BaseModel):
@@ -135,77 +129,6 @@ class Bundle:
         return read_calibration(self.folder / self.card.compositions[name].calibration)
 
 
-def write_bundle(
-    target: str | Path,
-    backbone: str,
-    adapters: Sequence[str | Path],
-    calibrations: Sequence[str | Path] = (),
-    *,
-    include_backbone: bool = False,
-    dtype: str = "float16",
-) -> BundleCard:
-    """Make a bundle.
-
-    Args:
-        target: The folder, replaced whole if it is there.
-        backbone: An embedded name or a GGUF file; or a Hugging Face folder, which torch will run.
-        adapters: Folders of single-task adapters.
-        calibrations: Folders of calibrations whose parents are among them.
-        include_backbone: Copy the backbone, too.
-        dtype: Of the adapters, as in `calora export --format gguf`.
-
-    Raises:
-        CaloraError: Two of one name, a calibration without its parents, or one whose parent was trained again.
-    """
-    if dtype not in (known := exporters()["gguf"].dtypes):
-        raise CaloraError(f"a bundle's adapters cannot be {dtype}", f"expected {', '.join(known)}")
-    layout = read_layout(backbone)
-    if include_backbone and layout.path.is_dir():
-        raise CaloraError(f"{backbone} is no GGUF file", "a bundle carries a backbone as one GGUF file")
-    names: dict[str, AdapterEntry] = {}
-    compositions: dict[str, CompositionEntry] = {}
-    with writing_folder(Path(target)) as temporary:
-        for folder in adapters:
-            name, entry = _add_adapter(Path(folder), layout, temporary, dtype)
-            if name in names:
-                raise CaloraError(f"two adapters are for {name}", "give one of each task")
-            names[name] = entry
-        for folder in calibrations:
-            name, composition = _add_calibration(Path(folder), names, temporary)
-            if name in compositions or name in names:
-                raise CaloraError(f"two of what is given are for {name}", "give one of each task and composition")
-            compositions[name] = composition
-        file = "backbone.gguf" if include_backbone else None
-        if file:
-            shutil.copyfile(layout.path, temporary / file)
-        label = backbone if backbone in EMBEDDED else Path(backbone).name
-        card = BundleCard(
-            calora_version=calora.__version__,
-            backbone=BackboneEntry(name=label, sha256=backbone_sha256(backbone), file=file),
-            dtype=dtype,
-            adapters=names,
-            compositions=compositions,
-        )
-        write_text(temporary / _CARD, card.model_dump_json(indent=2) + "\n")
-    return card
-
-
-def add_composition(folder: str | Path, calibration: str | Path) -> BundleCard:
-    """Add a calibration to a bundle, or replace the one of its composition; a device that runs takes it up by reload.
-
-    Raises:
-        CaloraError: Its parents are not in the bundle, or were trained again.
-    """
-    folder = Path(folder)
-    card = read_card(folder / _CARD, BundleCard)
-    name, entry = _add_calibration(Path(calibration), card.adapters, folder)
-    if name in card.adapters:
-        raise CaloraError(f"{folder} has an adapter for {name} already", "make the bundle again without it")
-    card = card.model_copy(update={"compositions": {**card.compositions, name: entry}})
-    write_text(folder / _CARD, card.model_dump_json(indent=2) + "\n")
-    return card
-
-
 def open_bundle(folder: str | Path, backbone: str | Path | None = None) -> Bundle:
     """Read a bundle; the files that it names are looked at only when they are used, or by `check_bundle`.
 
@@ -217,12 +140,12 @@ def open_bundle(folder: str | Path, backbone: str | Path | None = None) -> Bundl
         CaloraError: It is damaged, names a file outside itself, or the backbone is not found.
     """
     folder = Path(folder)
-    card = read_card(folder / _CARD, BundleCard)
+    card = read_card(folder / CARD, BundleCard)
     files = [entry.file for entry in card.adapters.values()]
     files += [entry.calibration for entry in card.compositions.values()] + [card.backbone.file or "."]
     for file in files:
         if "\0" in file or not (folder / file).resolve().is_relative_to(folder.resolve()):
-            raise CaloraError(f"{folder / _CARD} names {file!r}, outside the bundle", "do not use this bundle")
+            raise CaloraError(f"{folder / CARD} names {file!r}, outside the bundle", "do not use this bundle")
     for name, entry in card.compositions.items():
         missing = [parent for parent in entry.parents if parent not in card.adapters]
         if missing:
@@ -278,7 +201,7 @@ def check_composition(bundle: Bundle, name: str) -> Calibration:
         entry.parents,
     ):
         raise CaloraError(f"{file.parent} is not what was bundled", "add the calibration to the bundle again")
-    _check_parents(calibration, bundle.card.adapters, str(file.parent))
+    check_parents(calibration, bundle.card.adapters, str(file.parent))
     check_calibration(_shaped(bundle.layout), calibration)
     return calibration
 
@@ -291,49 +214,17 @@ def _shaped(layout: Layout) -> Adapter:
     )
 
 
-def _check_name(name: str, where: Path) -> None:
-    if not re.fullmatch(r"[\w-]+(\+[\w-]+)*", name):
-        raise CaloraError(f"{where} is for {name!r}", "expected the name of a task, or names joined by +")
+def check_parents(calibration: Calibration, adapters: dict[str, AdapterEntry], where: str) -> None:
+    """Refuse a calibration that a bundle cannot have.
 
+    Args:
+        calibration: What is to go in, or is there.
+        adapters: Of the bundle, by task.
+        where: What to call the calibration.
 
-def _add_adapter(folder: Path, layout: Layout, target: Path, dtype: str) -> tuple[str, AdapterEntry]:
-    adapter = read_adapter(folder)
-    if adapter.card is None or adapter.card.prompt is None:
-        raise CaloraError(f"{folder} does not say its task and prompt", "bundle adapters that calora trained")
-    layout.check(adapter)
-    name = adapter.card.name
-    _check_name(name, folder)
-    file = f"adapters/{name}.gguf"
-    write_gguf(fit_rank(adapter, None)[0], layout, target / file, dtype)
-    return name, AdapterEntry(
-        file=file,
-        sha256=sha256_of(target / file),
-        source_sha256=adapter_sha256(folder),
-        prompt=adapter.card.prompt,
-    )
-
-
-def _add_calibration(folder: Path, adapters: dict[str, AdapterEntry], target: Path) -> tuple[str, CompositionEntry]:
-    calibration = read_calibration(folder)
-    card = calibration.card
-    _check_parents(calibration, adapters, str(folder))
-    if card.prompt is None:
-        raise CaloraError(f"{folder} does not say its prompt", "calibrate again with this version")
-    _check_name(card.composition, folder)
-    place = f"calibrations/{card.composition}"
-    with writing_folder(target / place) as temporary:
-        for name in ("calibration.json", "calibration.safetensors"):
-            shutil.copyfile(folder / name, temporary / name)
-    return card.composition, CompositionEntry(
-        calibration=place,
-        sha256=sha256_of(folder / "calibration.safetensors"),
-        merge=card.merge,
-        parents=tuple(card.parents),
-        prompt=card.prompt,
-    )
-
-
-def _check_parents(calibration: Calibration, adapters: dict[str, AdapterEntry], where: str) -> None:
+    Raises:
+        CaloraError: A parent is not among the adapters or was trained again since, or no LoRA can hold the kind.
+    """
     card = calibration.card
     for parent, sha256 in card.parents.items():
         if parent not in adapters:

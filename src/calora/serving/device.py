@@ -17,63 +17,17 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, get_args
+from typing import Any, Self
 
 from calora.errors import CaloraError
 from calora.export.gguf import read_gguf_adapter
-from calora.serving.bundle import Bundle, BundleCard, check_adapter, check_composition, open_bundle
+from calora.serving.bundle import Bundle, check_adapter, check_composition, open_bundle
 from calora.serving.engine import GREEDY, Engine, Piece, Sampling
 from calora.serving.llama_engine import LlamaEngine
+from calora.serving.menu import Menu, Reply, Step, Way
 from calora.serving.parts import is_beside, parts_of
-from calora.tasks import Prompt
 
-Way = Literal["calibrated", "merge", "multi-step", "backbone"]
-WAYS: tuple[Way, ...] = get_args(Way)
 MAX_TOKENS = 96
-
-
-@dataclass(frozen=True)
-class Step:
-    """One pass: its prompt, and the adapters that are on."""
-
-    prompt: Prompt
-    scales: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class Reply:
-    """An answer.
-
-    Args:
-        text: Stripped.
-        passes: Runs of the model.
-        tokens: Generated, over all passes.
-        prompt_tokens: Read, over all passes.
-        truncated: Whether it ended for want of room.
-        seconds: From request to end.
-    """
-
-    text: str
-    passes: int
-    tokens: int
-    prompt_tokens: int
-    truncated: bool
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Menu:
-    """What a device offers at one moment.
-
-    Args:
-        card: Of the bundle.
-        offers: Every name with every way in which it can be answered.
-        parameters: Composition to the number of parameters that were learnt for it.
-    """
-
-    card: BundleCard
-    offers: list[tuple[str, Way]]
-    parameters: dict[str, int]
 
 
 @dataclass

@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse, Response
 import calora
 from calora.errors import CaloraError
 from calora.serving import playground
-from calora.serving.device import Device, Way
+from calora.serving.device import Device
 from calora.serving.gateway.answers import Events, awaited, collected, events
 from calora.serving.gateway.ending import ended
 from calora.serving.gateway.errors import Refusal, add_handlers, message_of
@@ -32,6 +32,7 @@ from calora.serving.gateway.replies import (
 )
 from calora.serving.gateway.settings import Settings
 from calora.serving.gateway.wire import ChatRequest, CompletionRequest
+from calora.serving.menu import Way
 
 _ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}}
 _STREAM: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}}

@@ -13,7 +13,8 @@ from fastapi.responses import Response
 from pydantic import BaseModel
 
 from calora.corpus import load_everyday, make_examples
-from calora.serving.device import Device, Way
+from calora.serving.device import Device
+from calora.serving.menu import Way
 from calora.sizes import mebibytes
 from calora.tasks import TASKS, Composition
 
