@@ -19,7 +19,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from calora.metrics import bootstrap_interval
+from calora.metrics import bootstrap_interval, mean_score
 from calora.report.reading import read_results
 from calora.report.results import MEASURE_NAMES, Measure, Results, Scores, scores_of
 from calora.storage import writing_file
@@ -62,7 +62,7 @@ def lines_of(results: Results) -> list[Line]:
             for label in labels
         ]
     whole = next(label for label in labels if label not in left_out and label not in REFERENCES)
-    domains = np.array([name.partition("-")[0] for name in results.dialogues])
+    domains = np.array(results.domains)
     lines, together = [], {soft: {measure: [] for measure in MEASURES} for soft in (True, False)}
     for label, domain in left_out.items():
         for soft, source in ((True, whole), (False, label)):
@@ -89,7 +89,7 @@ def plot(lines: list[Line]) -> Figure:
 def _panel(panel: Axes, lines: list[Line], measure: Measure) -> None:
     for place, line in enumerate(lines):
         scores = line.scores[measure]
-        mean, (low, high) = float(scores.mean()), bootstrap_interval(scores)
+        mean, (low, high) = mean_score(scores), bootstrap_interval(scores)
         colour = SOFT if line.soft else ACCENT
         panel.plot([low, high], [place, place], color=colour, linewidth=1.5, solid_capstyle="round")
         panel.plot(mean, place, "o", color=colour, markersize=6)

@@ -1,7 +1,7 @@
 import pytest
 
-from calora.approaches.control import constant_sentence, neighbour_reference
-from calora.corpus import load_everyday, make_examples
+from calora.approaches.control import constant_sentence
+from calora.corpus import load_everyday, make_examples, neighbour_targets
 from calora.tasks import Composition
 
 
@@ -23,7 +23,7 @@ def test_the_constant_sentence_is_one_reference_under_each_dialogues_names(compo
 
 def test_a_neighbours_reference_is_of_the_same_domain_under_this_dialogues_names() -> None:
     examples = make_examples(load_everyday("test"), Composition.parse("summary+es"), seed=0)
-    for example, answer in zip(examples, neighbour_reference(examples), strict=True):
+    for example, answer in zip(examples, neighbour_targets(examples), strict=True):
         assert answer != example.target
         others = [other for other in examples if other.domain == example.domain and other is not example]
         assert any(

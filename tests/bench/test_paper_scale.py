@@ -7,9 +7,14 @@ import pytest
 from calora.backbone import Backbone
 from calora.bench.case import Workplace
 from calora.bench.grid import Grid
+from calora.bench.judging import judge_run
 from calora.bench.recipe import Recipe, read_recipe
 from calora.bench.store import Store
 from calora.corpus import TextRecord, load_everyday, make_examples
+from calora.report.bench_page import write_bench_page
+from calora.report.browser import browser_data
+from calora.report.main_table import main_table
+from calora.report.reading import read_results
 from calora.tasks import Composition
 
 RECIPES = Path(__file__).parents[2] / "recipes/paper-scale"
@@ -20,7 +25,7 @@ def write_records(path: Path, field: str) -> None:
     """What `calora compose-data` writes, of some dialogues of the Everyday corpus."""
     lines = []
     for split in ("train", "validation", "test"):
-        for record in load_everyday(split)[:4]:
+        for number, record in enumerate(load_everyday(split)[:4]):
             keys = {key: f"{field}+{key}" if key != "en" else field for key in ("en", "es", "de", "casual")}
             made = {key: make_examples([record], Composition.parse(name), seed=0)[0] for key, name in keys.items()}
             text = TextRecord(
@@ -30,7 +35,7 @@ def write_records(path: Path, field: str) -> None:
                 text=made["en"].text,
                 names=made["en"].names,
                 # TED lacks a language here and there.
-                targets={field: {key: one.target for key, one in made.items() if key != "es" or record.id[-1] != "1"}},
+                targets={field: {key: one.target for key, one in made.items() if key != "es" or number != 2}},
             )
             lines.append(text.model_dump_json())
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -72,3 +77,20 @@ def test_a_recipe_runs_from_composed_records_to_its_cells(
         (composition, row["name"]) for composition in recipe.compositions for row in rows
     }
     assert {cell.costs.examples for cell in cells if cell.approach == "calibration"} == {8}
+    # Summaries and replies are of other dialogues: each composition is judged and reported on its own.
+    assert {cell.composition for cell in judge_run(tmp_path / "run")} == {"summary+es", "reply+casual"}
+    results = read_results(tmp_path / "run")
+    assert [len(results.examples[name]) for name in recipe.compositions] == [3, 4]
+    assert len(results.dialogues) == 7
+    table = main_table(results)
+    assert "7 dialogues, of which a composition has 3 to 4," in table.caption
+    means = {(cell.approach, cell.composition): cell.scores["retrieval"] for cell in cells}
+    for row in table.rows:
+        both = [means[row.label, name] for name in recipe.compositions]
+        assert row.overall.mean == pytest.approx(sum(both) / 2, abs=1e-3)
+    shown = browser_data(results)
+    for asked, count in zip(shown["compositions"], (3, 4), strict=True):
+        for row in (asked["texts"], asked["references"], *asked["answers"].values()):
+            assert [value is not None for value in row] == [text is not None for text in asked["texts"]]
+            assert sum(value is not None for value in row) == count
+    assert write_bench_page(results).exists()

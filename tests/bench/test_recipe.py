@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from calora.bench.recipe import Recipe, read_recipe
+from calora.bench.recipe import ApproachRecipe, Recipe, read_recipe
 from calora.errors import CaloraError
 
 GOOD = """
@@ -71,3 +71,9 @@ def test_what_is_wrong_with_a_recipe_is_said(tmp_path: Path, change: tuple[str, 
 def test_a_missing_recipe_is_named(tmp_path: Path) -> None:
     with pytest.raises(CaloraError, match=r"nowhere\.yaml cannot be read"):
         read_recipe(tmp_path / "nowhere.yaml")
+
+
+def test_a_control_of_another_name_stays_a_control() -> None:
+    row = ApproachRecipe(name="ceiling", label="upper")
+    assert row.title_of("paper", "control: last pass on the reference") == "control: upper"
+    assert row.title_of("paper", "Multi-step") == "upper"

@@ -4,8 +4,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from calora.metrics import bootstrap_interval, holm, paired_difference, share_of_gain, smallest_detectable
+from calora.metrics import (
+    bootstrap_interval,
+    holm,
+    mean_score,
+    paired_difference,
+    share_of_gain,
+    smallest_detectable,
+)
 
 
 @pytest.mark.parametrize("level", [0.95, 0.5])
@@ -84,7 +92,54 @@ def test_smallest_detectable_by_hand_and_by_power() -> None:
     assert np.mean(np.abs(tests) > 1.96) == pytest.approx(0.8, abs=0.03)
 
 
+def two_corpora(seed: int, shift: float = 0.0) -> NDArray[np.float64]:
+    """Two compositions of other dialogues, 30 and 90, of different means; the first has 10 of the second's, too."""
+    random = np.random.default_rng(seed)
+    table = np.full((2, 110), np.nan)
+    table[0, :30] = random.normal(20 + shift, 10, 30)
+    table[1, 20:] = random.normal(60 + shift, 10, 90)
+    return table
+
+
+def test_compositions_of_other_dialogues_count_alike() -> None:
+    table = two_corpora(0)
+    means = [np.nanmean(row) for row in table]
+    assert mean_score(table) == pytest.approx(sum(means) / 2)
+    low, high = bootstrap_interval(table, resamples=4000)
+    assert low < mean_score(table) < high
+    # The width is that of the mean of two means, not that of scores which mix 20s and 60s.
+    sds = [np.nanstd(row) / np.sqrt(np.sum(~np.isnan(row))) for row in table]
+    assert high - low == pytest.approx(2 * 1.96 * np.hypot(*sds) / 2, rel=0.1)
+
+
+def test_absent_dialogues_change_nothing_where_there_are_none() -> None:
+    whole = np.random.default_rng(1).normal(50, 10, (3, 40))
+    padded = np.hstack([whole, np.full((3, 5), np.nan)])
+    assert bootstrap_interval(padded) == bootstrap_interval(whole)
+    assert paired_difference(padded, padded[::-1] + 1) == paired_difference(whole, whole[::-1] + 1)
+
+
+def test_differences_of_compositions_of_other_dialogues() -> None:
+    base = two_corpora(2)
+    noise = np.where(np.isnan(base), np.nan, np.random.default_rng(3).normal(0, 5, base.shape))
+    found = paired_difference(base + 4 + noise, base, resamples=2000)
+    assert found.mean == pytest.approx(4 + mean_score(noise))
+    assert found.low < found.mean < found.high
+    assert found.p < 0.001
+    assert smallest_detectable(base + noise, base) == pytest.approx(2.8 * 5 * np.hypot(30**-0.5, 90**-0.5) / 2, rel=0.2)
+    with pytest.raises(ValueError, match="lack other dialogues"):
+        paired_difference(base, base[::-1])
+
+
+def test_p_is_uniform_where_compositions_of_other_dialogues_do_not_differ() -> None:
+    values = [paired_difference(two_corpora(seed), two_corpora(seed + 1000), resamples=200).p for seed in range(200)]
+    assert 0.02 < np.mean(np.array(values) < 0.05) < 0.09
+    assert 0.4 < np.mean(values) < 0.6
+
+
 def test_bad_values_are_refused() -> None:
+    with pytest.raises(ValueError, match="finite"):
+        bootstrap_interval([[1.0, 2.0], [float("nan"), float("nan")]])
     with pytest.raises(ValueError, match="shape"):
         bootstrap_interval([])
     with pytest.raises(ValueError, match="finite"):

@@ -52,6 +52,11 @@ def test_means_are_right_by_hand(table: MainTable) -> None:
     assert calibration.mebibytes == pytest.approx(0.0433, abs=5e-5)
 
 
+def test_the_family_is_named_by_the_recipe_and_has_no_controls(results: Results) -> None:
+    asked = ["multi-step", {"name": "linear", "settings": ["paper", "tuned"]}, "calibration", "constant", "ceiling"]
+    assert "Holm for 3 rows" in main_table(replace(results, recipe=recipe(approaches=asked))).caption
+
+
 def test_the_share_that_teaching_keeps_is_told(results: Results, table: MainTable) -> None:
     assert "keeps" not in table.caption
     stand = {"calibration-taught": "linear (tuned)", "linear": "constant"}  # 3 and 1 of nine, against 6

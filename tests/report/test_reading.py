@@ -7,6 +7,7 @@ import pytest
 
 from calora.corpus import load_everyday, spread
 from calora.errors import CaloraError
+from calora.report.main_table import main_table
 from calora.report.reading import read_results
 
 from .bench_runs import (
@@ -198,3 +199,16 @@ def test_a_folder_that_is_no_run_is_refused(run: Path, tmp_path: Path) -> None:
     shutil.rmtree(run / "cells")
     with pytest.raises(CaloraError, match="are none of its recipe's"):
         read_results(run)
+
+
+def test_cells_of_several_makings_are_told(run: Path) -> None:
+    assert read_results(run).mixed == ()
+    for name, processor, sha256 in ((COMPOSITIONS[0], "this one", "aa"), (COMPOSITIONS[1], "another one", "bb")):
+        path = cell_path(run, "multi-step", name, SEEDS[0])
+        cell = json.loads(path.read_text(encoding="utf-8"))
+        cell["provenance"] |= {"made_with": {"processor": processor}, "adapters": {"es seed 0": sha256}}
+        path.write_text(json.dumps(cell), encoding="utf-8")
+    made, trained = read_results(run).mixed
+    assert "another one" in made and "this one" in made
+    assert trained.startswith("the adapter es seed 0 of ") and trained.endswith(" was trained 2 times")
+    assert trained in main_table(read_results(run)).caption

@@ -1,6 +1,6 @@
 """Ways to answer a composite request: which adapters, how many passes, what prompt."""
 
-from calora.approaches.control import constant_sentence, neighbour_reference
+from calora.approaches.control import constant_sentence
 from calora.approaches.multi_step import multi_step
 from calora.approaches.one_pass import one_pass
 from calora.approaches.tuned_merge import Candidate, candidates, choose_merge
@@ -11,6 +11,5 @@ __all__ = [
     "choose_merge",
     "constant_sentence",
     "multi_step",
-    "neighbour_reference",
     "one_pass",
 ]

@@ -6,7 +6,7 @@ from calora.approaches.one_pass import one_pass
 from calora.approaches.registry import Plan, approach
 from calora.bench.case import EVALUATION_SEED, Case
 from calora.bench.making import adapter_step
-from calora.corpus import Example, make_examples, rename
+from calora.corpus import Example, make_examples, neighbour_targets, records_for, renamed_target
 from calora.metrics import mask_names, rouge
 from calora.tasks import Composition
 
@@ -26,17 +26,7 @@ def constant_sentence(train: Sequence[Example], names: Sequence[tuple[str, ...]]
     pool = both or list(range(len(train)))  # replies seldom name anybody
     pool = pool[:: max(1, len(pool) // _CANDIDATES)]
     best = max(pool, key=lambda index: sum(rouge(masked[index], voter)["rougeL"] for voter in voters))
-    return [_renamed(train[best], pair) for pair in names]
-
-
-def neighbour_reference(examples: Sequence[Example]) -> list[str]:
-    """For each dialogue the reference of the next one of its domain, under this one's names."""
-    answers = []
-    for index, example in enumerate(examples):
-        turned = [*examples[index + 1 :], *examples[:index]]
-        other = next((item for item in turned if item.domain == example.domain), example)
-        answers.append(_renamed(other, example.names))
-    return answers
+    return [renamed_target(train[best], pair) for pair in names]
 
 
 @approach("constant", "control: a constant sentence")
@@ -44,7 +34,9 @@ def constant(case: Case) -> Plan:
     """Plan the same sentence for every dialogue."""
 
     def given(examples: Sequence[Example]) -> list[str]:
-        train = make_examples(case.place.records("train"), case.composition, seed=EVALUATION_SEED)
+        train = make_examples(
+            records_for(case.place.records("train"), case.composition), case.composition, seed=EVALUATION_SEED
+        )
         return constant_sentence(train, [example.names for example in examples])
 
     return Plan(given=given, data=("train",))
@@ -53,7 +45,7 @@ def constant(case: Case) -> Plan:
 @approach("neighbour", "control: another dialogue's reference")
 def neighbour(case: Case) -> Plan:
     """Plan the reference of another dialogue of the domain."""
-    return Plan(given=neighbour_reference)
+    return Plan(given=lambda examples: [text or "" for text in neighbour_targets(examples)])
 
 
 @approach("ceiling", "control: last pass on the reference")
@@ -65,11 +57,8 @@ def ceiling(case: Case) -> Plan:
     def texts(examples: Sequence[Example]) -> list[str]:
         wanted = {example.id for example in examples}
         records = [record for split in ("validation", "test") for record in case.place.records(split)]
-        middle = make_examples(records, Composition(tuple(before)), seed=EVALUATION_SEED)
+        of = Composition(tuple(before))
+        middle = make_examples(records_for(records, of), of, seed=EVALUATION_SEED)
         return [example.target for example in middle if example.id in wanted]
 
     return Plan(lambda backbone, values: one_pass(backbone, Composition((last,)), values[0]), (adapter,), texts=texts)
-
-
-def _renamed(example: Example, names: tuple[str, ...]) -> str:
-    return rename(example.target, dict(zip(example.names, names, strict=True)))

@@ -172,12 +172,11 @@ def _encoded(case: Case, split: Split, answered_by: Adapter | None = None) -> "E
     from calora.training.data import EncodedExamples
 
     backbone, prompt = case.backbone, case.backbone.prompt(case.composition)
-    examples = case.training_examples(split)
     if answered_by is not None:
-        first = examples(0)
+        first = case.training_texts(split)
         answers = answer_all(
             backbone, [Pass(answered_by, prompt)], [e.text for e in first], max_tokens=case.recipe.max_tokens
         )
         own = [replace(e, target=a.text) for e, a in zip(first, answers, strict=True) if a.text]
         return EncodedExamples(backbone, prompt, lambda epoch: own)
-    return EncodedExamples(backbone, prompt, examples)
+    return EncodedExamples(backbone, prompt, case.training_examples(split))

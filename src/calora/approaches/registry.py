@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
+from calora.bench.recipe import CONTROL
 from calora.errors import CaloraError
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Approach:
 
     Args:
         name: In recipes.
-        title: In tables.
+        title: In tables; it begins with `control:` where the rows show what a measure gives for nothing, or at most.
         plan: (case, **options) to a plan; the options' defaults are the published values.
         search: Options to try for the tuned row, the published ones among them.
         source: Where it is described.
@@ -78,6 +79,11 @@ class Approach:
     search: tuple[Mapping[str, Any], ...] = ()
     source: str | None = None
     version: int = 1
+
+    @property
+    def control(self) -> bool:
+        """Whether its rows are compared with nothing."""
+        return self.title.startswith(CONTROL)
 
     def checked(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Options as the plan takes them: a number that YAML read as text (`1e-3`) is one again.

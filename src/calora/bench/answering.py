@@ -38,7 +38,7 @@ def answer_cell(
         split: Whose dialogues are answered.
         plan: Of the approach.
         values: What its parents gave.
-        made: `settings`, `options` and `key`.
+        made: `settings`, `options`, `key`, and `adapters`: name to SHA-256.
         timed: Whether the passes are timed against the bare backbone, at equal tokens.
         texts: Whether predictions repeat the dialogue and the reference.
     """
@@ -69,6 +69,7 @@ def answer_cell(
         | {
             "dtype": str(native_dtype()).rpartition(".")[2],
             "training": _trainings(case, values),
+            "adapters": made["adapters"],
             "made_with": versions() | {"processor": processor()},
         },
     }

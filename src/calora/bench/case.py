@@ -18,6 +18,7 @@ from calora.corpus import (
     make_examples,
     read_own_records,
     read_pairs,
+    records_for,
     spread,
 )
 from calora.errors import CaloraError
@@ -100,6 +101,10 @@ class Workplace:
         """The SHA-256 of the file that a task's adapter learns from instead of the records."""
         return sha256_of(self.recipe.data.outside[task])
 
+    def asked(self, composition: Composition) -> list[Example]:
+        """The test examples of a composition: the same in every run."""
+        return Case(self, self.recipe.backbones[0], composition, self.recipe.seeds[0]).evaluation_examples("test")
+
     def data_key(self, split: Split) -> str:
         """The fingerprint of a split's content."""
         if split not in self._data_keys:
@@ -160,6 +165,10 @@ class Case:
             records = spread(records, self.examples)
         return partial(_examples, records, self.composition, self.seed)
 
+    def training_texts(self, split: Split) -> list[Example]:
+        """Examples of the first task, for an approach that reads the texts alone and needs no composed reference."""
+        return list(self.of(self.composition.tasks[0]).training_examples(split)(0))
+
     def evaluation_examples(self, split: Split) -> list[Example]:
         """Examples to answer, the same names in every run."""
         records = self._records(split)
@@ -176,7 +185,7 @@ class Case:
     def _records(self, split: Split) -> list[AnyRecord]:
         """The records of a split that have references for the composition; all where none has, to be told of it."""
         records = self.place.records(split)
-        return [record for record in records if fields_for(record, self.composition)] or records
+        return records_for(records, self.composition) or records
 
     @property
     def _outside(self) -> bool:

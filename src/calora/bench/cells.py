@@ -8,10 +8,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from calora.corpus import Example
+from calora.errors import CaloraError
 from calora.generation import Answer
 from calora.metrics import RougeTokenizer, score_answers
 from calora.sizes import mebibytes
-from calora.storage import numbered_lines, read_card, slug, write_text
+from calora.storage import fingerprint, numbered_lines, read_card, slug, write_text
 
 
 class Costs(BaseModel):
@@ -197,3 +198,22 @@ def backbone_label(name_or_path: str) -> str:
 def predictions_file(cell: Path) -> Path:
     """Where the predictions of a cell lie."""
     return cell.parent.parent / "predictions" / f"{cell.stem}.jsonl"
+
+
+def lock_of(path: Path) -> str:
+    """The key of the lock that whoever writes or removes a cell holds."""
+    return fingerprint(str(path.resolve()))
+
+
+def cell_at(path: Path) -> Cell | None:
+    """The cell in a file; None if there is none, which another process may bring about, or end, at any time."""
+    try:
+        return read_cell(path)
+    except CaloraError:
+        return read_cell(path) if path.exists() else None
+
+
+def remove_cell(path: Path) -> None:
+    """Remove a cell and its predictions."""
+    predictions_file(path).unlink(missing_ok=True)
+    path.unlink(missing_ok=True)

@@ -3,15 +3,17 @@
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from calora.adapter import adapter_sha256
 from calora.approaches.registry import Plan
 from calora.bench.answering import answer_cell
 from calora.bench.case import EVALUATION_SEED, Case, Workplace
-from calora.bench.cells import Cell, predictions_file, read_cell
+from calora.bench.cells import Cell, cell_at, lock_of, read_cell, remove_cell
 from calora.bench.progress import Progress
 from calora.bench.recipe import ApproachRecipe, Recipe
 from calora.bench.rows import Choice, Place, Row, rows_of
@@ -159,16 +161,16 @@ class Grid:
         name = place.name if options is None else slug(f"{place.name}--{fingerprint(chosen)}")
         folder = self.run if split == "test" else self.run / split
         path = folder / "cells" / f"{name}.json"
-        if (found := _cell_of(path)) and found.key == key:
+        if (found := cell_at(path)) and found.key == key:
             return found
         values = [self._made(step) for step in plan.parents]
-        with self.store.alone(fingerprint(str(path.resolve()))):
-            if (found := _cell_of(path)) and found.key == key:
+        with self.store.alone(lock_of(path)):
+            if (found := cell_at(path)) and found.key == key:
                 return found
-            _remove_cell(path)
+            remove_cell(path)
             self._tell(f"cell {name}")
             begin = time.monotonic()
-            made = {"settings": settings, "key": key, "options": chosen}
+            made = {"settings": settings, "key": key, "options": chosen, "adapters": self._adapters(plan)}
             timed = self.timed and split == "test"
             answer_cell(path, place, split, plan, values, made, timed=timed, texts=self.texts)
             self._seconds["cell"].append(time.monotonic() - begin)
@@ -178,7 +180,7 @@ class Grid:
         """Remove the cells that were answered on other terms, lest a run that stops before their turn show them."""
         for place in places:
             path = self.run / "cells" / f"{place.name}.json"
-            found = _cell_of(path)
+            found = cell_at(path)
             if found is None:
                 continue
             try:
@@ -188,8 +190,9 @@ class Grid:
                 key = self._planned(place, "test", options)[2]
             except Exception:  # it will fail when its turn comes, and be told then
                 continue
-            if found.key != key:
-                _remove_cell(path)
+            with suppress(BusyError), self.store.alone(lock_of(path)):
+                if found.key != key and cell_at(path) == found:  # another process may have made it again since
+                    remove_cell(path)
 
     def options(self, place: Place) -> dict[str, Any]:
         """The options of a row: its own, and on top of them what the search chose."""
@@ -230,6 +233,11 @@ class Grid:
             if record is not None:
                 self._seconds[one.kind].append(float(record["seconds"]))
         return value
+
+    def _adapters(self, plan: Plan) -> dict[str, str]:
+        """Name to SHA-256 of the single-task adapters that an answer hangs on, as far as they are still there."""
+        steps = {step.key: step for parent in plan.parents for step in parent.lineage() if step.kind == "adapter"}
+        return {step.name: adapter_sha256(self.store.path(step)) for step in steps.values() if self.store.has(step)}
 
     def _estimate(self, places: Sequence[Place]) -> None:
         """Guess the time left from the mean time of each kind of step, now and in earlier runs with this store.
@@ -293,18 +301,3 @@ def _turns(compositions: Sequence[Composition]) -> dict[str, tuple[int, int, int
 def _kept(place: Place) -> tuple[str, int]:
     """What a value in memory is of."""
     return place.case.backbone_name, place.case.seed
-
-
-def _cell_of(path: Path) -> Cell | None:
-    """The cell in a file; None if there is none, which another process may bring about at any time."""
-    try:
-        return read_cell(path)
-    except CaloraError:
-        if path.exists():
-            raise
-        return None
-
-
-def _remove_cell(path: Path) -> None:
-    predictions_file(path).unlink(missing_ok=True)
-    path.unlink(missing_ok=True)

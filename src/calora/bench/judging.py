@@ -7,10 +7,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from calora.bench.case import EVALUATION_SEED, Workplace
+from calora.bench.case import Workplace
 from calora.bench.cells import Cell, predictions_file, read_cell, read_predictions
 from calora.bench.recipe import Recipe
-from calora.corpus import Example, make_examples
+from calora.corpus import Example
 from calora.errors import CaloraError
 from calora.judges import Thresholds, ToneClassifier, choose_thresholds, judge_answers, train_tones
 from calora.judges.references import parts_of
@@ -96,8 +96,7 @@ def asked_examples(
     Raises:
         CaloraError: A prediction is of a dialogue that the records do not have.
     """
-    examples = make_examples(place.records("test"), composition, seed=EVALUATION_SEED)
-    by_id = {example.id: example for example in examples}
+    by_id = {example.id: example for example in place.asked(composition)}
     strange = [row["id"] for row in rows if row["id"] not in by_id]
     if strange:
         raise CaloraError(

@@ -184,7 +184,7 @@ def teacher_step(case: Case) -> Step[Taught]:
         ]
         with writing_folder(target) as folder:
             for split in TAUGHT:
-                examples = case.training_examples(split)(0)
+                examples = case.training_texts(split)
                 texts = [example.text for example in examples]
                 answers = answer_all(case.backbone, passes, texts, max_tokens=case.recipe.max_tokens)
                 pairs = zip(examples, answers, strict=True)
@@ -219,10 +219,11 @@ def validation_retrieval(case: Case, given: Sequence[Example] | None = None) -> 
 
     Args:
         case: Gives the examples and the prompt.
-        given: Other examples to answer.
+        given: What to answer instead of the case's own examples, whose references are then not needed.
     """
-    own = [example for example in case.evaluation_examples("validation") if example.domain != case.without]
-    return retrieval_of(case.backbone, case.composition, given or own, case.recipe.max_tokens)
+    if given is None:
+        given = [example for example in case.evaluation_examples("validation") if example.domain != case.without]
+    return retrieval_of(case.backbone, case.composition, given, case.recipe.max_tokens)
 
 
 def retrieval_of(

@@ -40,8 +40,9 @@ def go_on_ray(grid: Grid, address: str | None = None, *, cpus: float = 1, gpus: 
         import ray
     except ImportError as error:
         raise CaloraError("a cluster needs ray, which is not installed", "pip install 'calora[cluster]'") from error
+    grid.recipe = _absolute(grid.recipe)  # what the folder says must be what the workers write
     places = grid.prepare()
-    recipe, run, store = _absolute(grid.recipe).model_dump_json(), grid.run.resolve(), grid.store.folder.resolve()
+    recipe, run, store = grid.recipe.model_dump_json(), grid.run.resolve(), grid.store.folder.resolve()
     try:
         ray.init(address=address or "local", ignore_reinit_error=True, log_to_driver=False)
     except ConnectionError as error:

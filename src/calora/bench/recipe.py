@@ -11,6 +11,8 @@ from calora.storage import read_recipe_file
 from calora.tasks import TASKS, Composition, Metric, Role, Task
 from calora.training.settings import TrainingSettings
 
+CONTROL = "control:"  # what the title of a row begins with that is no approach
+
 Setting = Literal["paper", "tuned"]
 
 
@@ -66,8 +68,11 @@ class ApproachRecipe(_Part):
         return (self.label or self.name) + (" (tuned)" if setting == "tuned" else "")
 
     def title_of(self, setting: Setting, own: str = "") -> str:
-        """The title of a row; `own` is the approach's, where the recipe gives none."""
-        return (self.title or self.label or own) + (", tuned" if setting == "tuned" else "")
+        """The title of a row; `own` is the approach's, where the recipe gives none. A control stays one."""
+        title = self.title or self.label or own
+        if own.startswith(CONTROL) and not title.startswith(CONTROL):
+            title = f"{CONTROL} {title}"
+        return title + (", tuned" if setting == "tuned" else "")
 
 
 class SearchRecipe(_Part):
@@ -169,13 +174,13 @@ class Recipe(_Part):
         return self
 
     @property
-    def main_rows(self) -> int:
-        """How many rows the main table has once everything is made: those of single tasks alone are not in it."""
-        return sum(
-            len(row.settings)
+    def main_approaches(self) -> list[ApproachRecipe]:
+        """Those of the main table: what is asked of single tasks alone is not in it."""
+        return [
+            row
             for row in self.approaches
             if any("+" in composition for composition in row.compositions or self.compositions)
-        )
+        ]
 
     def known_tasks(self) -> dict[str, Task]:
         """The tasks of calora and those of the recipe, by name."""

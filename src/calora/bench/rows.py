@@ -54,13 +54,14 @@ class Place:
 
 
 class Trial(BaseModel):
-    """A candidate of a search, with its mean validation scores in percent."""
+    """A candidate of a search, with its mean validation scores in percent; 0 of one that failed, and why."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     options: dict[str, Any]
-    retrieval: float
-    rouge: float
+    retrieval: float = 0.0
+    rouge: float = 0.0
+    failed: str | None = None
 
 
 class Choice(BaseModel):

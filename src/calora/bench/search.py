@@ -9,6 +9,8 @@ from typing import Any
 from calora.bench.case import Case, Workplace
 from calora.bench.cells import Cell
 from calora.bench.rows import Choice, Place, Row, Trial, candidates_of, choice_file
+from calora.bench.store import StepFailedError
+from calora.errors import CaloraError
 from calora.storage import fingerprint, read_card, write_text
 
 
@@ -65,15 +67,31 @@ def choose(search: Search, answer: Callable[[Place, Mapping[str, Any]], Cell]) -
     Args:
         search: What to try.
         answer: (place, options) to the validation cell.
+
+    Raises:
+        CaloraError: No candidate came to its end. One that diverged, or cannot be, does not end the search: it is
+            written down with its reason.
     """
     tried = []
     metrics = [f"masked_{place.case.composition.metric}" for place in search.places]
     for options in search.candidates:
-        cells = [answer(place, options) for place in search.places]
+        try:
+            cells = [answer(place, options) for place in search.places]
+        except (CaloraError, StepFailedError) as error:
+            if isinstance(error, StepFailedError) and not isinstance(error.reason, CaloraError):
+                raise  # a full disk or the like says nothing of the candidate
+            tried.append(Trial(options=dict(options), failed=str(error)))
+            continue
         retrieval = fmean([cell.scores["retrieval"] for cell in cells])
         rouge = fmean([cell.scores[metric] for cell, metric in zip(cells, metrics, strict=True)])
         tried.append(Trial(options=dict(options), retrieval=retrieval, rouge=rouge))
-    best = max(tried, key=lambda trial: (trial.retrieval, trial.rouge))
+    ended = [trial for trial in tried if trial.failed is None]
+    if not ended:
+        raise CaloraError(
+            f"no candidate of {search.row.label} came to its end, the first: {tried[0].failed}",
+            "give the approach other options, or leave out its tuned setting",
+        )
+    best = max(ended, key=lambda trial: (trial.retrieval, trial.rouge))
     choice = Choice(approach=search.row.approach.name, options=best.options, tried=tried, key=search.key)
     write_text(search.path, choice.model_dump_json(indent=2) + "\n")
     return choice

@@ -1,7 +1,14 @@
 """Records of dialogues with references for every task, and the examples made from them."""
 
 from calora.corpus.everyday import load_everyday
-from calora.corpus.examples import Example, fields_for, make_examples
+from calora.corpus.examples import (
+    Example,
+    fields_for,
+    make_examples,
+    neighbour_targets,
+    records_for,
+    renamed_target,
+)
 from calora.corpus.names import draw_names, rename
 from calora.corpus.pairs import read_pairs, write_pairs
 from calora.corpus.records import (
@@ -28,10 +35,13 @@ __all__ = [
     "holds_records",
     "load_everyday",
     "make_examples",
+    "neighbour_targets",
     "read_own_records",
     "read_pairs",
     "read_records",
+    "records_for",
     "rename",
+    "renamed_target",
     "spread",
     "write_pairs",
 ]

@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
-from calora.corpus.names import draw_names
+from calora.corpus.names import draw_names, rename
 from calora.corpus.records import AnyRecord, Record, Speaker
 from calora.errors import CaloraError
 from calora.tasks import Composition
+
+AnyKind = TypeVar("AnyKind", bound=AnyRecord)
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,26 @@ def fields_for(record: AnyRecord, composition: Composition) -> tuple[str, ...]:
     primary = composition.primary
     fields = [field for field in record.fields if primary is None or field == primary.key]
     return tuple(field for field in fields if _key(composition) in record.references(field))
+
+
+def records_for(records: Sequence[AnyKind], composition: Composition) -> list[AnyKind]:
+    """Those of the records that have references for a composition."""
+    return [record for record in records if fields_for(record, composition)]
+
+
+def neighbour_targets(examples: Sequence[Example]) -> list[str | None]:
+    """For each example the target of the next one of its domain, under its own names; None where it is alone there."""
+    answers: list[str | None] = []
+    for index, example in enumerate(examples):
+        turned = [*examples[index + 1 :], *examples[:index]]
+        other = next((other for other in turned if other.domain == example.domain), None)
+        answers.append(renamed_target(other, example.names) if other else None)
+    return answers
+
+
+def renamed_target(example: Example, names: Sequence[str]) -> str:
+    """The target of an example under other names, first for first, as far as both have them."""
+    return rename(example.target, dict(zip(example.names, names, strict=False)))
 
 
 def _key(composition: Composition) -> str:

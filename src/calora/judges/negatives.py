@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from calora.corpus import Example, Record, rename
+from calora.corpus import Example, Record, neighbour_targets, rename
 from calora.errors import CaloraError
 from calora.judges.edits import change_detail, negate
 from calora.judges.references import PRIMARIES, Parts, find_references, parts_of
@@ -41,7 +41,7 @@ def hard_negatives(
         raise CaloraError(f"the records have no references for {composition}", "choose a composition with references")
     language = composition.language
     kinds: dict[str, Answers] = {
-        "neighbour": _neighbours(examples),
+        "neighbour": neighbour_targets(examples),
         "constant": [text for text, _ in zip(constant, examples, strict=True)] if constant is not None else [],
         "swapped": [_swapped(example) for example in examples],
         "detail": [change_detail(example.target, language) for example in examples],
@@ -58,16 +58,6 @@ def copied_turns(example: Example, parts: Parts) -> str:
     """What a model that copies would answer: the last turn as a reply, the first two as anything else."""
     turns = [line.partition(": ")[2] for line in example.text.splitlines()]
     return turns[-1] if parts.primary.name == "reply" else " ".join(turns[:2])
-
-
-def _neighbours(examples: Sequence[Example]) -> Answers:
-    answers: Answers = []
-    for index, example in enumerate(examples):
-        turned = [*examples[index + 1 :], *examples[:index]]
-        other = next((other for other in turned if other.domain == example.domain), None)
-        names = dict(zip(other.names, example.names, strict=True)) if other else {}
-        answers.append(rename(other.target, names) if other else None)
-    return answers
 
 
 def _swapped(example: Example) -> str | None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from calora.corpus import AnyRecord, Example
+from calora.corpus import AnyRecord, Example, records_for
 from calora.errors import CaloraError
 from calora.judges.copying import copied_share
 from calora.judges.meaning import similarities
@@ -61,8 +61,9 @@ def choose_thresholds(
         CaloraError: No primary task, no references for the composition, no paraphrases, or no neighbours.
     """
     parts = parts_of(composition)
+    records = records_for(records, composition)
     examples = find_references(records, parts, seed)
-    if examples is None:
+    if not examples:
         raise CaloraError(f"the records have no references for {composition}", "choose a composition with references")
     others = [parts._replace(tone=tone) for tone in (None, *TONES) if tone != parts.tone]
     paraphrases = [found for other in others if (found := find_references(records, other, seed))]

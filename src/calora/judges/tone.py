@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calora.corpus import AnyRecord, load_everyday
+from calora.corpus import AnyRecord, load_everyday, make_examples, records_for
 from calora.errors import CaloraError
-from calora.judges.references import TONES, Parts, find_references
+from calora.judges.references import TONES, Parts
 from calora.metrics import mask_names
 from calora.tasks import Task
 
@@ -119,7 +119,8 @@ def _labelled(
     rows = [
         (mask_names(example.target, example.names), tone.name if tone else NEUTRAL, example.domain)
         for tone in (None, *tones)
-        for example in find_references(records, Parts(primary, tone, language), seed=0) or ()
+        for wanted in [Parts(primary, tone, language).composition]
+        for example in make_examples(records_for(records, wanted), wanted, seed=0)
     ]
     if len({tone for _, tone, _ in rows}) < 2:
         where = f"{primary.name} in {language.label if language else 'English'}"

@@ -3,6 +3,9 @@
 Scores come as one value per dialogue, or as a table [repeats, dialogues]: seeds, or compositions asked of the same
 dialogues, or both. A table is averaged over its repeats first and the dialogues are what is resampled, since answers to
 one dialogue are not independent: the results speak of other dialogues with these seeds and compositions.
+
+Where compositions have different dialogues, a table has NaN where a composition lacks one. Its mean is the mean over
+compositions of their own means, and a dialogue counts by what it adds to that.
 """
 
 from collections.abc import Mapping
@@ -29,13 +32,27 @@ class Difference:
     p: float
 
 
+def mean_score(values: ArrayLike) -> float:
+    """Give the mean over dialogues, or over the rows of a table of the mean over the dialogues that each has.
+
+    Args:
+        values: One score per dialogue, or [repeats, dialogues] with NaN where a row lacks a dialogue.
+
+    Raises:
+        ValueError: As `bootstrap_interval`.
+    """
+    return float(np.nanmean(_table(values), axis=1).mean())
+
+
 def bootstrap_interval(
     values: ArrayLike, *, seed: int = 0, resamples: int = 10_000, level: float = 0.95
 ) -> tuple[float, float]:
     """Give the percentile bootstrap interval of the mean over dialogues (Efron and Tibshirani 1993, chapter 13).
 
     Args:
-        values: One score per dialogue, or [seeds, dialogues], averaged over the seeds before dialogues are resampled.
+        values: One score per dialogue, or [repeats, dialogues], averaged over the repeats before dialogues are
+            resampled; with NaN where a repeat lacks a dialogue, each dialogue counts by its influence on `mean_score`
+            (the linearisation of a mean of ratios, ibid., chapter 21).
         seed: Of the random draws; the same seed gives the same interval.
         resamples: Number of draws.
         level: Share of cases, between 0 and 1, in which the interval should hold the true mean.
@@ -44,7 +61,7 @@ def bootstrap_interval(
         Lower and upper end, in the unit of the values.
 
     Raises:
-        ValueError: No values, values that are not finite, or neither one nor two dimensions.
+        ValueError: No values, a row of a table without any, infinite ones, or neither one nor two dimensions.
     """
     scores = _per_dialogue(values)
     drawn = np.random.default_rng(seed).integers(scores.size, size=(resamples, scores.size))
@@ -59,8 +76,8 @@ def paired_difference(a: ArrayLike, b: ArrayLike, *, seed: int = 0, resamples: i
     found, which itself counts as one flip (Phipson and Smyth 2010), so that it is never 0.
 
     Args:
-        a: One score per dialogue, or [seeds, dialogues], averaged over the seeds before anything else.
-        b: The same for the other approach; it may have another number of seeds.
+        a: One score per dialogue, or [repeats, dialogues], averaged over the repeats before anything else.
+        b: The same for the other approach; it may have another number of repeats, if both have every dialogue.
         seed: Of the random draws.
         resamples: Number of bootstrap draws and of sign flips.
 
@@ -68,15 +85,15 @@ def paired_difference(a: ArrayLike, b: ArrayLike, *, seed: int = 0, resamples: i
         The mean of a - b, its 95 % interval and the p-value.
 
     Raises:
-        ValueError: As `bootstrap_interval`, or another number of dialogues in a than in b.
+        ValueError: As `bootstrap_interval`, or other dialogues in a than in b.
     """
-    differences = _differences(a, b)
+    differences, flipped = _differences(a, b)
     mean = float(differences.mean())
     low, high = bootstrap_interval(differences, seed=seed, resamples=resamples)
     signs = 2.0 * np.random.default_rng(seed).integers(2, size=(resamples, differences.size)) - 1.0
     # Flips that only rounding sets apart from the one found must count as ties.
-    rounding = 1e-9 * float(np.abs(differences).mean())
-    extreme = np.count_nonzero(np.abs(signs @ differences / differences.size) >= abs(mean) - rounding)
+    rounding = 1e-9 * float(np.abs(flipped).mean())
+    extreme = np.count_nonzero(np.abs(signs @ flipped / flipped.size) >= abs(mean) - rounding)
     return Difference(mean, low, high, float((extreme + 1) / (resamples + 1)))
 
 
@@ -99,7 +116,7 @@ def share_of_gain(
     Raises:
         ValueError: As `paired_difference`.
     """
-    kept, gained = _differences(part, base), _differences(whole, base)
+    (kept, _), (gained, _) = _differences(part, base), _differences(whole, base)
     if bootstrap_interval(gained, seed=seed, resamples=resamples)[0] <= 0:
         return None
     drawn = np.random.default_rng(seed).integers(gained.size, size=(resamples, gained.size))
@@ -148,23 +165,52 @@ def smallest_detectable(a: ArrayLike, b: ArrayLike) -> float:
     Raises:
         ValueError: As `paired_difference`, or fewer than two dialogues.
     """
-    differences = _differences(a, b)
+    differences, _ = _differences(a, b)
     if differences.size < 2:
         raise ValueError("At least two dialogues are needed to know how much they vary.")
     return float((1.96 + 0.84) * differences.std(ddof=1) / np.sqrt(differences.size))
 
 
-def _per_dialogue(values: ArrayLike) -> NDArray[np.float64]:
+def _table(values: ArrayLike) -> NDArray[np.float64]:
+    """[repeats, dialogues]; dialogues that no repeat has are left out."""
     scores = np.asarray(values, dtype=np.float64)
     if scores.ndim not in (1, 2) or scores.size == 0:
-        raise ValueError(f"Expected scores [dialogues] or [seeds, dialogues], not empty; got shape {scores.shape}.")
-    if not np.isfinite(scores).all():
+        raise ValueError(f"Expected scores [dialogues] or [repeats, dialogues], not empty; got shape {scores.shape}.")
+    table = np.atleast_2d(scores)
+    absent = np.isnan(table)
+    if np.isinf(table).any() or absent.all(axis=1).any() or (scores.ndim == 1 and absent.any()):
         raise ValueError("Some scores are not finite.")
-    return scores if scores.ndim == 1 else np.asarray(scores.mean(axis=0), dtype=np.float64)
+    return table[:, ~absent.all(axis=0)]
 
 
-def _differences(a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:
-    first, second = _per_dialogue(a), _per_dialogue(b)
-    if first.shape != second.shape:
-        raise ValueError(f"{first.size} dialogues on one side and {second.size} on the other.")
-    return first - second
+def _per_dialogue(values: ArrayLike) -> NDArray[np.float64]:
+    """What each dialogue adds to the mean: the mean of a column, or its influence where repeats lack dialogues."""
+    table = _table(values)
+    if not np.isnan(table).any():
+        return np.asarray(table.mean(axis=0), dtype=np.float64)
+    means = np.nanmean(table, axis=1, keepdims=True)
+    return np.asarray(means.mean() + np.nansum(_shares(table) * (table - means), axis=0), dtype=np.float64)
+
+
+def _shares(table: NDArray[np.float64]) -> NDArray[np.float64]:
+    """By what the scores are to be multiplied so that the mean over dialogues of their sums is `mean_score`."""
+    repeats, dialogues = table.shape
+    each = (~np.isnan(table)).sum(axis=1, keepdims=True)
+    return np.broadcast_to(dialogues / (repeats * each), table.shape)
+
+
+def _differences(a: ArrayLike, b: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What each dialogue adds to the mean difference, by influence and as a plain share; equal where none is absent.
+
+    Under the null hypothesis it is the dialogue's own differences whose sign is random: the plain shares are flipped.
+    """
+    first, second = _table(a), _table(b)
+    if first.shape[1] != second.shape[1]:
+        raise ValueError(f"{first.shape[1]} dialogues on one side and {second.shape[1]} on the other.")
+    if not (np.isnan(first).any() or np.isnan(second).any()):
+        differences = _per_dialogue(first) - _per_dialogue(second)
+        return differences, differences
+    if first.shape != second.shape or not np.array_equal(np.isnan(first), np.isnan(second)):
+        raise ValueError("The two sides lack other dialogues.")
+    table = first - second
+    return _per_dialogue(table), np.asarray(np.nansum(_shares(table) * table, axis=0), dtype=np.float64)

@@ -20,7 +20,7 @@
     const item = element("li", undefined, "card");
     item.append(element("h3", row.title));
     if (!answer) {
-      item.append(element("p", "not asked for this composition", "empty"));
+      item.append(element("p", "not asked", "empty"));
       return item;
     }
     const [text, cut, rouge, found, spoken, judged, asked] = answer;
@@ -40,8 +40,10 @@
   const show = () => {
     const asked = data.compositions[composition.value];
     const place = Number(dialogue.value);
-    document.getElementById("text").textContent = data.texts[asked.texts[place]];
-    document.getElementById("wanted").textContent = asked.references[place];
+    const text = asked.texts[place];
+    document.getElementById("text").textContent =
+      text === null ? `${asked.name} was not asked of this dialogue.` : data.texts[text];
+    document.getElementById("wanted").textContent = asked.references[place] ?? "";
     document.getElementById("wanted").lang = asked.language;
     answers.replaceChildren(
       ...data.rows.map((row) => card(row, asked.answers[row.label]?.[place], asked.language)),

@@ -9,6 +9,7 @@ import numpy as np
 
 from calora.bench.rows import choice_file
 from calora.errors import CaloraError
+from calora.metrics import mean_score
 from calora.report.bench_charts import STORAGE_HEIGHT, CostChart, cost_chart, storage_chart
 from calora.report.browser import browser_data
 from calora.report.charts import PANEL_HEIGHT, Panel, panels
@@ -74,7 +75,7 @@ def write_bench_page(results: Results, measure: Measure = "retrieval", against: 
         dialogues=len(results.dialogues),
         compositions=results.compositions,
         tasks=len({task for name in results.compositions for task in results.recipe.parse(name).tasks}),
-        chance=cells[0].chance,
+        chances=sorted({f"{cell.chance:.1f}" for cell in cells}, key=float),
         views=[first, *(view for view in views if view is not first)],
         shown=shown,
         one_line=one_line,
@@ -115,14 +116,16 @@ def _heats(results: Results, table: MainTable) -> list[Heat]:
         for row in table.rows
         for name in results.having(row.label, table.measure)
     }
-    domains = [example.domain for example in next(iter(results.examples.values()))]
+    domains = results.domains
     of: dict[str, dict[tuple[str, str], float]] = {"composition": {}, "domain": {}}
     for (label, name), found in scores.items():
-        of["composition"][label, name] = float(found.mean())
+        of["composition"][label, name] = mean_score(found)
     for row in table.rows:
         everything = np.concatenate([found for (label, _), found in scores.items() if label == row.label])
         for domain in sorted(set(domains)):
-            of["domain"][row.label, domain] = float(everything[:, [one == domain for one in domains]].mean())
+            part = everything[:, [one == domain for one in domains]]
+            if not np.isnan(part).all():
+                of["domain"][row.label, domain] = float(np.nanmean(part))
     heads = {"composition": list(results.compositions), "domain": sorted(set(domains))}
     return [_heat(name, heads[name], table, means) for name, means in of.items()]
 
@@ -173,8 +176,8 @@ def _tried(path: Path) -> list[dict[str, Any]]:
         return [
             {
                 "options": ", ".join(f"{key} {value}" for key, value in trial["options"].items()) or "as published",
-                "retrieval": f"{trial['retrieval']:.1f}",
-                "rouge": f"{trial['rouge']:.1f}",
+                "retrieval": "failed" if trial.get("failed") else f"{trial['retrieval']:.1f}",
+                "rouge": trial.get("failed") or f"{trial['rouge']:.1f}",
                 "chosen": trial["options"] == choice["options"],
             }
             for trial in sorted(choice["tried"], key=lambda trial: (-trial["retrieval"], -trial["rouge"]))

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from calora.bench.cells import Cell, cell_stem, predictions_file, read_cell, read_predictions
+from calora.bench.recipe import CONTROL
 from calora.errors import CaloraError
 from calora.tasks import Composition
 
-CONTROL = "control:"
 _ORDER = ("zero-shot", "adapter", "linear", "linear-tuned", "multi-step", "constant", "neighbour", "ceiling")
 
 

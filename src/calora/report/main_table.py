@@ -4,8 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from calora.approaches.registry import approaches
 from calora.errors import CaloraError
-from calora.metrics import Difference, bootstrap_interval, holm, paired_difference, share_of_gain, smallest_detectable
+from calora.metrics import (
+    Difference,
+    bootstrap_interval,
+    holm,
+    mean_score,
+    paired_difference,
+    share_of_gain,
+    smallest_detectable,
+)
 from calora.report.compare import Estimate
 from calora.report.results import MEASURE_NAMES, MEASURES, Measure, Results, paired_scores, scores_of
 from calora.sizes import mebibytes
@@ -176,7 +185,14 @@ def _compared(results: Results, labels: Sequence[str], reference: str | None, me
 
 def _family(results: Results) -> int:
     """How many comparisons the recipe asks for, whether or not they could be made."""
-    return results.recipe.main_rows - 1 - len(results.controls)
+    known = approaches()  # of a package that is not here there are only cells
+    rows = [
+        row.label_of(setting)
+        for row in results.recipe.main_approaches
+        for setting in row.settings
+        if row.name not in known or not known[row.name].control
+    ]
+    return len(set(rows) - results.controls) - 1
 
 
 def _kept(results: Results, measure: Measure) -> str:
@@ -199,7 +215,7 @@ def _kept(results: Results, measure: Measure) -> str:
 
 def _row(results: Results, label: str, measure: Measure, against: Against | None) -> MainRow:
     scores = scores_of(results, label, measure)
-    means = dict(zip(results.having(label, measure), scores.mean(axis=1).tolist(), strict=True))
+    means = dict(zip(results.having(label, measure), [mean_score([row]) for row in scores], strict=True))
     parts = {
         name: [means[member] for member in members if member in means] for name, members in results.categories.items()
     }
@@ -210,7 +226,7 @@ def _row(results: Results, label: str, measure: Measure, against: Against | None
         title=results.titles[label],
         control=label in results.controls,
         categories={name: Part(sum(part) / len(part), len(part)) for name, part in parts.items() if part},
-        overall=Estimate(float(scores.mean()), *bootstrap_interval(scores)),
+        overall=Estimate(mean_score(scores), *bootstrap_interval(scores)),
         compositions=len(means),
         against=against,
         passes=(min(cost.passes for cost in costs), max(cost.passes for cost in costs)),
@@ -227,15 +243,27 @@ def _row(results: Results, label: str, measure: Measure, against: Against | None
     )
 
 
+def _dialogues(results: Results) -> str:
+    """How many there are, and of how many a composition is where not all have all."""
+    counts = {len(examples) for examples in results.examples.values()}
+    count = len(results.dialogues)
+    if counts == {count}:
+        return f"{count} dialogues"
+    few, most = min(counts), max(counts)
+    return f"{count} dialogues, of which a composition has {few if few == most else f'{few} to {most}'},"
+
+
 def _caption(results: Results, measure: Measure, reference: str | None, rows: Sequence[MainRow]) -> str:
     cells = results.cells()
     seeds, count = sorted({cell.seed for cell in cells}), len(results.compositions)
     said = (
         f"{MEASURE_NAMES[measure]}, mean over {count} composition{'s' * (count > 1)}, "
-        f"{len(results.dialogues)} dialogues and seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))} on "
+        f"{_dialogues(results)} and seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))} on "
         f"{', '.join(sorted({cell.backbone for cell in cells}))}; with each overall mean its 95 % bootstrap interval, "
         "by dialogue. Costs are learnt for one composition, MiB in bfloat16."
     )
+    if results.mixed:
+        said += f" Not all cells are of one making: {'; '.join(results.mixed)}."
     if measure == "llm_judge":
         said += f" The language model: {results.asked_model}."
     if reference is not None:

@@ -1,19 +1,20 @@
 """Read the run folder of a benchmark: its cells and predictions, held against its recipe."""
 
 import json
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from calora.bench.case import EVALUATION_SEED, Case, Workplace
+from calora.bench.case import EVALUATION_SEED, Workplace
 from calora.bench.cells import Cell, predictions_file, read_cell
 from calora.bench.llm_judging import read_llm_verdicts
-from calora.bench.recipe import Recipe
+from calora.bench.recipe import CONTROL, Recipe
 from calora.corpus import Example
 from calora.errors import CaloraError
-from calora.report.folder import CONTROL, is_control, is_single
+from calora.report.folder import is_control, is_single
 from calora.report.results import MEASURES, Entry, Measure, Repeat, Results, Scores
 from calora.storage import numbered_lines, read_card
 from calora.tasks import Composition
@@ -38,8 +39,9 @@ def read_results(run: Path) -> Results:
     compositions = tuple(dict.fromkeys(place[1] for place in wanted if any(key[1] == place[1] for key in found)))
     workplace = Workplace(recipe)
     own = _own([found[place] for place in asked if is_single(place[1]) and place in found], workplace)
-    examples = {name: _examples(workplace, name) for name in compositions}
-    dialogues = tuple(record.id for record in workplace.records("test"))
+    examples = {name: tuple(workplace.asked(recipe.parse(name))) for name in compositions}
+    asked_of = {example.id for found_of in examples.values() for example in found_of}
+    dialogues = tuple(record.id for record in workplace.records("test") if record.id in asked_of)
     if len(dialogues) < 2:
         raise CaloraError(f"{run} has {len(dialogues)} test dialogue", "a report needs at least two")
     entries = {}
@@ -47,15 +49,15 @@ def read_results(run: Path) -> Results:
         for name in compositions:
             paths = {place[2:]: found[place] for place in wanted if place[:2] == (label, name) and place in found}
             if paths:
-                entries[label, name] = _entry(paths, recipe.parse(name), examples[name], workplace)
+                entries[label, name] = _entry(paths, recipe.parse(name), examples[name], dialogues, workplace)
     heads: dict[str, Cell] = {}
     for (label, _), entry in entries.items():
         heads.setdefault(label, next(iter(entry.cells.values())))
     given = {
-        row.label_of(setting): row.title_of(setting)
+        label: row.title_of(setting, CONTROL if is_control(heads[label]) else "")
         for row in recipe.approaches
         for setting in row.settings
-        if row.title or row.label
+        if (row.title or row.label) and (label := row.label_of(setting)) in heads
     }
     ordered = sorted(heads, key=lambda label: is_control(heads[label]))
     titles = {label: given.get(label, heads[label].title) for label in ordered}
@@ -72,6 +74,7 @@ def read_results(run: Path) -> Results:
         _asked_model(run, entries),
         own,
         left_out,
+        _mixed([cell for entry in entries.values() for cell in entry.cells.values()]),
     )
 
 
@@ -118,14 +121,12 @@ def _found(run: Path, wanted: set[_Place]) -> tuple[dict[_Place, Path], tuple[Pa
     return found, tuple(others)
 
 
-def _examples(workplace: Workplace, name: str) -> tuple[Example, ...]:
-    recipe = workplace.recipe
-    case = Case(workplace, recipe.backbones[0], recipe.parse(name), recipe.seeds[0])
-    return tuple(case.evaluation_examples("test"))
-
-
 def _entry(
-    paths: Mapping[Repeat, Path], composition: Composition, examples: Sequence[Example], workplace: Workplace
+    paths: Mapping[Repeat, Path],
+    composition: Composition,
+    examples: Sequence[Example],
+    dialogues: Sequence[str],
+    workplace: Workplace,
 ) -> Entry:
     cells = {repeat: read_cell(path) for repeat, path in paths.items()}
     for repeat, path in paths.items():
@@ -133,12 +134,14 @@ def _entry(
     answers = [_with_verdicts(path, _predictions(path, examples)) for path in paths.values()]
     rouge = {"masked_rouge": f"masked_{composition.metric}", "rouge": composition.metric}
     keys = {measure: rouge.get(measure, measure) for measure in MEASURES}
+    index = {name: place for place, name in enumerate(dialogues)}
+    places = [index[example.id] for example in examples]
     scores: dict[Measure, Scores] = {}
     for measure, key in keys.items():
         if all(key in row["scores"] for rows in answers for row in rows):
-            scores[measure] = np.stack(
-                [_column(path, rows, key) for path, rows in zip(paths.values(), answers, strict=True)]
-            )
+            scores[measure] = np.full((len(paths), len(dialogues)), np.nan)
+            for row, (path, rows) in enumerate(zip(paths.values(), answers, strict=True)):
+                scores[measure][row, places] = _column(path, rows, key)
     models = frozenset(row["asked_model"] for rows in answers for row in rows if "asked_model" in row)
     return Entry(cells, scores, answers[0], models)
 
@@ -157,6 +160,29 @@ def _check_provenance(path: Path, cell: Cell, workplace: Workplace) -> None:
                 f"{path}: {key} is {told[key]}, the recipe's is {value}",
                 "the recipe or its records changed since: run the benchmark again",
             )
+
+
+def _mixed(cells: Sequence[Cell]) -> tuple[str, ...]:
+    """What is not the same for all cells of a backbone, or of a backbone and a seed, though a comparison needs it.
+
+    Cells of another processor or precision differ by more than rounding: one other token, and a greedy answer goes on
+    otherwise. Adapters are made anew where an artefact was lost.
+    """
+    kinds: dict[str, set[str]] = defaultdict(set)
+    adapters: dict[tuple[str, int, str], set[str]] = defaultdict(set)
+    for cell in cells:
+        if cell.costs.passes:
+            made = cell.provenance.get("made_with", {}).get("processor", "")
+            kinds[f"the {cell.backbone} cells of seed {cell.seed}"].add(f"{made} {cell.provenance.get('dtype', '')}")
+        for name, sha256 in cell.provenance.get("adapters", {}).items():
+            adapters[cell.backbone, cell.seed, name].add(sha256)
+    found = [f"{what} were made on {', '.join(sorted(made))}" for what, made in kinds.items() if len(made) > 1]
+    found += [
+        f"the adapter {name} of {backbone} was trained {len(made)} times"
+        for (backbone, _, name), made in adapters.items()
+        if len(made) > 1
+    ]
+    return tuple(found)
 
 
 def _predictions(cell: Path, examples: Sequence[Example]) -> tuple[dict[str, Any], ...]:

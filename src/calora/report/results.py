@@ -36,8 +36,9 @@ class Entry:
 
     Attributes:
         cells: Repeat, which is a backbone and a seed, to its cell.
-        scores: Measure to scores [repeats, dialogues]; only measures that every prediction has.
-        answers: The predictions of the first repeat, one mapping a dialogue.
+        scores: Measure to scores [repeats, dialogues], NaN where the composition lacks a dialogue; only measures that
+            every prediction has.
+        answers: The predictions of the first repeat, one mapping an example of the composition.
         models: The language models that judged.
     """
 
@@ -57,12 +58,13 @@ class Results:
         titles: Label to title of each row that has a cell, in the recipe's order, controls last.
         controls: Labels of the rows that are no approach.
         compositions: Those that have a cell, in the recipe's order; single tasks are none.
-        dialogues: The ids of the test dialogues.
-        examples: Composition to what was asked, one example a dialogue.
+        dialogues: The ids of the test dialogues that some composition has.
+        examples: Composition to what was asked, one example for each dialogue that it has, in their order.
         entries: (label, composition) to what is there.
         asked_model: The language model whose verdicts stand beside the scores; None without any.
         own: Cells of single tasks, the adapters' own, in the recipe's order; their titles say the task and the seed.
         left_out: Files of cells that the recipe does not, or no longer, ask for.
+        mixed: In what the cells differ that should be the same for all, a sentence each.
     """
 
     run: Path
@@ -76,6 +78,13 @@ class Results:
     asked_model: str | None
     own: tuple[Cell, ...]
     left_out: tuple[Path, ...]
+    mixed: tuple[str, ...]
+
+    @property
+    def domains(self) -> list[str]:
+        """Of each dialogue."""
+        known = {example.id: example.domain for examples in self.examples.values() for example in examples}
+        return [known[name] for name in self.dialogues]
 
     @property
     def measures(self) -> list[Measure]:
@@ -115,6 +124,8 @@ def category(composition: Composition) -> str:
 
 def scores_of(results: Results, label: str, measure: Measure, names: Sequence[str] | None = None) -> Scores:
     """The scores of a row as a table [compositions, dialogues], each composition the mean of its repeats.
+
+    NaN stands where a composition lacks a dialogue.
 
     So a composition with fewer seeds counts as much as the others; where all have the same seeds, the mean, and every
     statistic of `calora.metrics`, is that of [compositions * seeds, dialogues].

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from calora.errors import CaloraError
-from calora.metrics import Difference, holm, paired_difference, smallest_detectable
+from calora.metrics import Difference, holm, mean_score, paired_difference, smallest_detectable
 from calora.report.results import MEASURE_NAMES, Measure, Results, Scores, scores_of
 
 
@@ -61,8 +61,8 @@ def compare_runs(first: Results, second: Results, measure: Measure = "retrieval"
         RunDifference(
             title=first.titles[label],
             compositions=len(one),
-            first=float(one.mean()),
-            second=float(other.mean()),
+            first=mean_score(one),
+            second=mean_score(other),
             difference=differences[label],
             adjusted=adjusted[label],
             smallest=smallest_detectable(one, other),
