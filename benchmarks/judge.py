@@ -1,16 +1,17 @@
 """How far the offline judge is to be trusted: the tables of docs/protocol.md.
 
-    python benchmarks/judge.py [--split validation]
+    python benchmarks/judge.py [--split validation] [--train 240 --validation 36]
 
 Thresholds are chosen on the validation split; with `--split test` the agreement is measured on dialogues that they have
-not seen. Some minutes: a text costs up to a tenth of a second to embed.
+not seen. With `--train` and `--validation` the judge is that of a recipe with so many dialogues: its tones and its
+thresholds come from those alone. Some minutes: a text costs up to a tenth of a second to embed.
 """
 
 import argparse
 from collections.abc import Sequence
 
 from calora.approaches import constant_sentence
-from calora.corpus import Example, load_everyday, make_examples
+from calora.corpus import Example, Split, load_everyday, make_examples, spread
 from calora.errors import CaloraError
 from calora.judges import (
     Agreement,
@@ -19,7 +20,9 @@ from calora.judges import (
     cross_validate_tones,
     judge_answers,
     measure_agreement,
+    train_tones,
 )
+from calora.judges.references import parts_of
 from calora.tasks import TASKS, Composition
 
 COMPOSITIONS = ("summary+es", "reply+de", "summary+casual", "reply+professional", "summary+casual+fr")
@@ -29,8 +32,15 @@ def main() -> None:
     """Print the agreement table and the tone classifier's accuracy."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--split", choices=("validation", "test"), default="validation")
-    split = parser.parse_args().split
-    print(agreement_table([row for name in COMPOSITIONS for row in agreement(Composition.parse(name), split)]))
+    parser.add_argument("--train", type=int)
+    parser.add_argument("--validation", type=int)
+    asked = parser.parse_args()
+    known: dict[Split, int | None] = {"train": asked.train, "validation": asked.validation}
+    print(
+        agreement_table(
+            [row for name in COMPOSITIONS for row in agreement(Composition.parse(name), asked.split, known)]
+        )
+    )
     print("\n| tones of | accuracy % | majority % |\n| --- | ---: | ---: |")
     for primary in (TASKS["summary"], TASKS["reply"]):
         for language in (None, TASKS["es"], TASKS["fr"], TASKS["de"]):
@@ -42,15 +52,18 @@ def main() -> None:
             print(f"| {name} | {found.accuracy:.1f} | {found.majority:.1f} |")
 
 
-def agreement(composition: Composition, split: str) -> list[Agreement]:
-    """How often the judge is right on references and hard negatives of a split."""
-    thresholds = choose_thresholds(load_everyday("validation"), composition)
-    records = load_everyday(split)  # type: ignore[arg-type]
-    train = make_examples(load_everyday("train"), composition, seed=0)
+def agreement(composition: Composition, split: Split, known: dict[Split, int | None]) -> list[Agreement]:
+    """How often the judge is right on references and hard negatives of a split, if it knows so many of the others."""
+    thresholds = choose_thresholds(spread(load_everyday("validation"), known["validation"]), composition)
+    records = load_everyday(split)
+    learnt = spread(load_everyday("train"), known["train"])
+    parts = parts_of(composition)
+    tones = train_tones(learnt, parts.primary, parts.language) if parts.tone else None
+    train = make_examples(learnt, composition, seed=0)
     names = [example.names for example in make_examples(records, composition, seed=0)]
 
     def judge(answers: Sequence[str], examples: Sequence[Example]) -> list[bool | None]:
-        return [verdict.passed for verdict in judge_answers(answers, examples, composition, thresholds)]
+        return [verdict.passed for verdict in judge_answers(answers, examples, composition, thresholds, tones=tones)]
 
     return measure_agreement(records, composition, judge, constant=constant_sentence(train, names))
 

@@ -61,11 +61,12 @@ def compare(options: argparse.Namespace) -> None:
         name.removeprefix("judge_") for name in next(iter(next(iter(scores.values())).values())) if "judge_" in name
     ]
     questions = list(next(iter(next(iter(labels.values())).values())))
-    labels["judge"] = {}
+    labels["judge"], labels["retrieval"] = {}, {}
     for number, row in key.items():
         said = read_scores(scores, row)
         # What is asked beside the tasks is what their first one is about.
         labels["judge"][number] = {q: said[f"judge_{q if q in tasks else tasks[0]}"] == 100 for q in questions}
+        labels["retrieval"][number] = dict.fromkeys(questions, said["retrieval"] == 100)  # a claim about the topic
     for name, given in labels.items():
         if given.keys() != key.keys() or any(one.keys() != set(questions) for one in given.values()):
             raise SystemExit(f"{name} did not label each answer for {', '.join(questions)}")
