@@ -3,13 +3,22 @@ import os
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from calora.backbone import Backbone
 from calora.bench.cells import read_cell
+from calora.bench.grid import Grid
+from calora.bench.progress import failures
+from calora.bench.ray_runner import go_on_ray
+from calora.bench.recipe import Recipe
+from calora.bench.store import Store
+from calora.errors import CaloraError
+from calora.report.reading import read_results
 
 RECIPE = {
     "compositions": ["summary+es", "reply+casual"],
@@ -80,3 +89,52 @@ def test_a_cluster_of_two_nodes_makes_the_same_cells_though_one_is_killed(llama:
     finally:
         cluster.shutdown()
     assert results(tmp_path / "ray") == results(tmp_path / "local")
+
+
+class OneWorker:
+    """What calora calls of Ray, with a worker that does one task after the other in this process."""
+
+    def remote(self, **options: Any) -> Any:
+        return lambda task: SimpleNamespace(remote=lambda *arguments: (task, arguments))
+
+    def wait(self, asked: list[Any], **options: Any) -> Any:
+        return asked[:1], asked[1:]
+
+    def get(self, reference: Any) -> Any:
+        task, arguments = reference
+        return task(*arguments)
+
+    def init(self, **options: Any) -> None: ...
+
+    def cluster_resources(self) -> dict[str, float]:
+        return {"CPU": 1.0}
+
+    def nodes(self) -> list[dict[str, bool]]:
+        return [{"Alive": True}]
+
+
+@pytest.mark.filterwarnings("ignore:the text has:UserWarning")
+def test_what_failed_for_one_cell_is_not_tried_again_for_the_others(
+    llama: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", OneWorker())
+    monkeypatch.setattr("calora.bench.ray_runner.Grid", partial(Grid, timed=False))
+    monkeypatch.chdir(Path(llama.name).parent)  # the backbone's name is a relative path, as a user may give it
+    tries: list[str] = []
+
+    def make(self: Store, step: Any, parents: Any) -> None:
+        tries.append(step.name)
+        raise CaloraError("the adapter broke")
+
+    monkeypatch.setattr(Store, "_make", make)
+    rows = ["zero-shot", "secondary-adapter", "multi-step", "linear", "calibration", "ties", "dare"]
+    recipe = Recipe.model_validate(
+        RECIPE | {"backbones": ["llama"], "approaches": rows, "compositions": ["summary+es"], "search": None}
+    )
+    grid = Grid(recipe, tmp_path / "run", Store(tmp_path / "store"))
+    assert [cell.approach for cell in go_on_ray(grid)] == ["zero-shot"]
+    assert len(tries) <= 4  # of the six cells that an adapter is missing for, those that were asked for at once
+    found = failures(grid.progress)
+    assert {what for what, _, _ in found} <= {"adapter es seed 0", "adapter summary seed 0"}
+    assert sum(count for _, _, count in found) == 6
+    assert {cell.approach for cell in read_results(tmp_path / "run").cells()} == {"zero-shot"}

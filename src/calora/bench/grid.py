@@ -157,7 +157,7 @@ class Grid:
             BusyError: Another process is making it, or something that it needs.
         """
         chosen = self.options(place) if options is None else dict(options)
-        plan, settings, key = self._planned(place, split, chosen)
+        plan, settings, key = self.planned(place, split, chosen)
         name = place.name if options is None else slug(f"{place.name}--{fingerprint(chosen)}")
         folder = self.run if split == "test" else self.run / split
         path = folder / "cells" / f"{name}.json"
@@ -184,10 +184,10 @@ class Grid:
             if found is None:
                 continue
             try:
-                unknown = place.row.setting == "tuned" and not self._search(place.row, place.case.backbone_name).found
+                unknown = place.row.setting == "tuned" and not self.search(place.row, place.case.backbone_name).found
                 # What will be chosen is not known yet: it stays if only that may change.
                 options = found.options if unknown else self.options(place)
-                key = self._planned(place, "test", options)[2]
+                key = self.planned(place, "test", options)[2]
             except Exception:  # it will fail when its turn comes, and be told then
                 continue
             with suppress(BusyError), self.store.alone(lock_of(path)):
@@ -201,16 +201,18 @@ class Grid:
 
     def choice(self, row: Row, backbone: str) -> Choice:
         """Search a tuned row on validation, unless that was done with the same settings."""
-        search = self._search(row, backbone)
+        search = self.search(row, backbone)
         return search.found or choose(search, lambda place, options: self.cell(place, "validation", options))
 
-    def _search(self, row: Row, backbone: str) -> Search:
+    def search(self, row: Row, backbone: str) -> Search:
+        """What the search of a tuned row tries, and what it found."""
+
         def key_of(place: Place, options: Mapping[str, Any]) -> str:
-            return self._planned(place, "validation", options)[2]
+            return self.planned(place, "validation", options)[2]
 
         return search_of(self.workplace, self.run, row, backbone, key_of)
 
-    def _planned(self, place: Place, split: Split, options: Mapping[str, Any]) -> tuple[Plan, dict[str, Any], str]:
+    def planned(self, place: Place, split: Split, options: Mapping[str, Any]) -> tuple[Plan, dict[str, Any], str]:
         """A plan, what its cell depends on beside the plan's parents, and the key of both."""
         plan: Plan = place.row.approach.plan(place.case, **options)
         settings = place.case.settings(split, *plan.data) | {
@@ -252,7 +254,7 @@ class Grid:
                 if place.row.setting == "tuned":
                     search = (place.row.label, place.case.backbone_name)
                     if search not in chosen:
-                        chosen[search] = self._search(place.row, place.case.backbone_name).found
+                        chosen[search] = self.search(place.row, place.case.backbone_name).found
                     found = chosen[search]  # until it is searched, the row's own options stand for what will be chosen
                     options = found.options if found else options
                 plan: Plan = place.row.approach.plan(place.case, **options)

@@ -7,6 +7,8 @@ to other nodes.
 
 import os
 import time
+from collections import deque
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,28 @@ from calora.bench.cells import Cell, read_cell
 from calora.bench.grid import Grid
 from calora.bench.recipe import Recipe
 from calora.bench.rows import Place
-from calora.bench.store import WAIT, BusyError, Store
+from calora.bench.store import WAIT, BusyError, Step, StepFailedError, Store
 from calora.errors import CaloraError
 
 # A node may be lost more than once in a long run.
 _TRIES = 20
+# So many tasks wait or work for each that the cluster has room for: what fails is known before most are asked for.
+_QUEUED = 2
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a worker tells of a cell; nothing where it is there.
+
+    Args:
+        busy: Whether another task is making it, or something that it needs.
+        failed: Why it cannot be made, in words, as not every error can travel.
+        step: The key of the step that failed.
+    """
+
+    busy: bool = False
+    failed: str = ""
+    step: str = ""
 
 
 def go_on_ray(grid: Grid, address: str | None = None, *, cpus: float = 1, gpus: float = 0) -> list[Cell]:
@@ -49,31 +68,64 @@ def go_on_ray(grid: Grid, address: str | None = None, *, cpus: float = 1, gpus: 
         raise CaloraError(f"no cluster at {address}: {error}", "start one with `ray start --head`") from error
     task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=_TRIES)(make_cell)
 
-    def ask(place: Place) -> Any:
-        return task.remote(recipe, str(run), str(store), place.name)
-
-    waiting = {ask(place): place for place in places}
+    waiting, asked = deque(places), dict[Any, Place]()
     cells: dict[str, Cell] = {}
-    while waiting:
-        ended, _ = ray.wait(list(waiting), num_returns=1, timeout=1.0)
+    while waiting or asked:
+        room = int(_QUEUED * max(1.0, _cpus() / cpus))
+        while waiting and len(asked) < room:
+            place = waiting.popleft()
+            hopeless = next((grid.store.failed[s.key] for s in _steps(grid, place) if s.key in grid.store.failed), None)
+            if hopeless is None:
+                asked[task.remote(recipe, str(run), str(store), place.name)] = place
+            else:
+                grid.progress.failed.append((place.name, hopeless))
+        ended, _ = ray.wait(list(asked), num_returns=1, timeout=1.0) if asked else ([], [])
         for reference in ended:
-            place = waiting.pop(reference)
+            place = asked.pop(reference)
             try:
                 outcome = ray.get(reference)
-                if outcome == "busy":
-                    waiting[ask(place)] = place
+                if outcome.busy:
+                    waiting.append(place)
                     continue
-                if outcome:
-                    raise CaloraError(outcome)
+                if outcome.failed:
+                    raise _error(grid, place, outcome)
                 cells[place.name] = read_cell(run / "cells" / f"{place.name}.json")
                 grid.progress.done[place.row.label] += 1
             except Exception as error:
                 grid.progress.failed.append((place.name, error))
-        now = f"{len(waiting)} cells on {len(_nodes())} nodes"
+        now = f"{len(waiting) + len(asked)} cells on {len(_nodes())} nodes"
         if now != grid.progress.now:
             grid.progress.now = now
             grid.follow(grid.progress)
     return [cells[place.name] for place in places if place.name in cells]
+
+
+def _steps(grid: Grid, place: Place) -> list[Step[Any]]:
+    """What a cell hangs on, as far as that is known: where a search has still to choose, nothing is."""
+    try:
+        if place.row.setting == "tuned" and not grid.search(place.row, place.case.backbone_name).found:
+            return []
+        plan = grid.planned(place, "test", grid.options(place))[0]
+    except CaloraError:  # the worker will tell
+        return []
+    return [step for parent in plan.parents for step in parent.lineage()]
+
+
+def _error(grid: Grid, place: Place, outcome: Outcome) -> Exception:
+    """What a worker told; a step that failed is remembered, so that it is not tried again for another cell."""
+    reason = CaloraError(outcome.failed)
+    for step in _steps(grid, place):
+        if step.key == outcome.step:
+            return grid.store.failed.setdefault(step.key, StepFailedError(step, reason))
+    return reason
+
+
+def _cpus() -> float:
+    """Of all nodes that there are now."""
+    import ray
+
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return resources.get("CPU", 1.0)
 
 
 def _nodes() -> list[Any]:
@@ -95,7 +147,7 @@ def _absolute(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"data": data.model_copy(update=paths), "backbones": backbones})
 
 
-def make_cell(recipe: str, run: str, store: str, name: str) -> str:
+def make_cell(recipe: str, run: str, store: str, name: str) -> Outcome:
     """Make one cell; run by a worker of the cluster.
 
     Args:
@@ -105,8 +157,8 @@ def make_cell(recipe: str, run: str, store: str, name: str) -> str:
         name: Of the cell.
 
     Returns:
-        Nothing where it is there; `busy` if another task is making it or something that it needs, so that its place on
-        the node goes to another cell; else why it cannot be made, in words, as not every error can travel.
+        `busy` if another task is making it or something that it needs, so that its place on the node goes to another
+        cell.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     grid = Grid(Recipe.model_validate_json(recipe), Path(run), Store(Path(store)))
@@ -115,7 +167,13 @@ def make_cell(recipe: str, run: str, store: str, name: str) -> str:
         grid.cell(place)
     except BusyError:
         time.sleep(WAIT)
-        return "busy"
+        return Outcome(busy=True)
+    except StepFailedError as error:
+        return Outcome(failed=_said(error.reason), step=error.step.key)
     except Exception as error:
-        return f"{type(error).__name__}: {error}"
-    return ""
+        return Outcome(failed=_said(error))
+    return Outcome()
+
+
+def _said(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -16,7 +16,9 @@ def command(
     against: Annotated[
         str | None, typer.Option(help="Row that the others are compared with; multi-step if left out.")
     ] = None,
-    measure: Annotated[str, typer.Option(help="retrieval, masked_rouge, rouge, in_language, judge or llm_judge.")] = "retrieval",
+    measure: Annotated[
+        str, typer.Option(help="retrieval, masked_rouge, rouge, in_language, judge or llm_judge.")
+    ] = "retrieval",
     other: Annotated[Path | None, typer.Option(help="Compare with this run, and write nothing.")] = None,
 ) -> None:
     """Write report.html and table.md, .csv and .tex into a run, and print the table; own.md is of single tasks.
