@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from calora.adapter import adapter_sha256
 from calora.approaches.calibration import training_of
+from calora.approaches.linear import linear_merge
 from calora.approaches.one_pass import one_pass
 from calora.approaches.registry import Plan, approach
 from calora.backbone import Backbone
@@ -17,19 +18,20 @@ from calora.calibration import Calibration, CalibrationCard, Kind, calibrated, r
 from calora.corpus import fields_for
 from calora.errors import CaloraError
 from calora.generation import Pass
-from calora.merging import Merge, Start
+from calora.merging import Start
 from calora.tasks import Composition
 
 VERSION = 1
 Group = Literal["role", "all"]
 
 
-@approach("calibration-shared", "Calibration shared by a group", search=[{"rate": rate} for rate in (5e-4, 1e-3)])
+@approach("calibration-shared", "Calibration shared by a group", search=[{"rate": rate} for rate in (5e-4, 1e-3, 2e-3)])
 def shared(
     case: Case,
     group: Group = "role",
     kind: Kind = "column-bias",
     start: Start = "factors",
+    strength: float | None = None,
     rate: float | None = None,
     epochs: int | None = None,
     rank: int = 4,
@@ -42,12 +44,13 @@ def shared(
             primary task with every secondary one).
         kind: Of the calibration.
         start: The merge that it starts from.
+        strength: Of both adapters in it; the start's own if None.
         rate: Learning rate; the recipe's for calibrations if None.
         epochs: At most; likewise.
         rank: Of the low-rank kind.
     """
     training = training_of(case, rate, epochs).model_copy(update={"seed": case.seed})
-    merge = Merge(start=start)
+    merge = linear_merge(case, start, strength)  # all members are of two tasks
     members = [replace(case, composition=composition) for composition in group_of(case, group)]
     own = adapter_steps(case)
     others = {step.key: step for member in members for step in adapter_steps(member)}
