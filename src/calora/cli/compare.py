@@ -16,9 +16,10 @@ def command(
     """Means with 95 % intervals, and paired differences to multi-step and to the tuned merge."""
     from calora.errors import CaloraError
     from calora.report import comparison_markdown, comparison_table, pooled
+    from calora.report.pool import MEASURES
 
-    if measure not in ("retrieval", "masked_rougeL", "in_language"):
-        raise CaloraError(f"unknown measure {measure!r}", "measures: retrieval, masked_rougeL, in_language")
+    if measure not in MEASURES:
+        raise CaloraError(f"unknown measure {measure!r}", f"measures: {', '.join(MEASURES)}")
     pool = pooled(runs)
     if markdown:
         print(comparison_markdown(pool, measure))  # type: ignore[arg-type]
