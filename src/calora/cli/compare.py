@@ -22,9 +22,9 @@ def command(
         raise CaloraError(f"unknown measure {measure!r}", f"measures: {', '.join(MEASURES)}")
     pool = pooled(runs)
     if markdown:
-        print(comparison_markdown(pool, measure))  # type: ignore[arg-type]
+        print(comparison_markdown(pool, measure))
         return
     from calora.cli.show import console
 
-    console.print(comparison_table(pool, measure))  # type: ignore[arg-type]
+    console.print(comparison_table(pool, measure))
     options.say(f"{len(runs)} runs")
