@@ -111,16 +111,16 @@ def judge_killed_in(epoch: int) -> Callable[[], float]:
 
 def killed_at_step(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let training die in the middle of an epoch, once."""
-    from calora.training import loop
+    from calora.training import learner
 
-    real, calls = loop.completion_loss, iter(range(1, 1000))
+    real, calls = learner.completion_loss, iter(range(1, 1000))
 
     def loss(*args: Any) -> Any:
         if args[0].training or next(calls) == step:
             raise Killed
         return real(*args)
 
-    monkeypatch.setattr(loop, "completion_loss", loss)
+    monkeypatch.setattr(learner, "completion_loss", loss)
 
 
 def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
