@@ -17,7 +17,7 @@ def grouped_queries(model: Any) -> Iterator[None]:
 
     transformers repeats keys and values until there are as many as query heads, and torch copies the keys once more to
     transpose them. In decoding, a step has one query a text and copies all that was read before: that took two thirds
-    of it on a CPU. The products are the same ones, in the same order, so that the answers are.
+    of it on a CPU. The sums are the same ones, where torch's fused attention rounds elsewhere.
 
     Args:
         model: A causal language model; one with another attention, or as many keys as queries, is left as it is.
