@@ -3,10 +3,13 @@ from typing import Any
 
 import pytest
 
-from calora.bench.dry_run import forecast
+from calora.bench.dry_run import Unfetched, forecast
+from calora.bench.grid import Grid
 from calora.bench.recipe import Recipe, read_recipe
+from calora.bench.rows import Choice, rows_of
 from calora.bench.store import Store
 from calora.errors import CaloraError
+from calora.storage import write_text
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 STUDIES = sorted(path.stem for path in (RECIPES / "studies").glob("*.yaml"))
@@ -43,6 +46,17 @@ def test_a_search_is_counted_with_its_candidates(tmp_path: Path) -> None:
     recipe = recipe_of(approaches=row, search={"budget": 4, "compositions": ["summary+es"]})
     found = forecast(recipe, tmp_path / "run", Store(tmp_path / "store"))
     assert found.work["calibration"].wanted == 4 + 1  # four candidates on one composition; the other's own
+
+
+def test_a_search_that_was_made_is_not_counted_again(tmp_path: Path) -> None:
+    rows = [{"name": "calibration", "settings": ["paper", "tuned"]}]
+    recipe = recipe_of(approaches=rows, search={"budget": 4, "compositions": ["summary+es"]})
+    run, store = tmp_path / "run", Store(tmp_path / "store")
+    tuned = next(row for row in rows_of(recipe) if row.setting == "tuned")
+    search = Grid(recipe, run, store, place=Unfetched(recipe)).search(tuned, recipe.backbones[0])
+    chosen = Choice(approach="calibration", options=dict(search.candidates[-1]), tried=[], key=search.key)
+    write_text(search.path, chosen.model_dump_json())
+    assert forecast(recipe, run, store).work["calibration"].wanted == 2 + 2  # the paper's and the chosen one
 
 
 def test_what_is_not_here_is_named_and_not_fetched(tmp_path: Path) -> None:
