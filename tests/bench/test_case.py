@@ -3,10 +3,13 @@ from pathlib import Path
 
 import pytest
 
+from calora.backbone import Backbone
 from calora.bench.case import Case, Workplace
 from calora.bench.making import adapter_steps
 from calora.bench.recipe import Recipe
 from calora.corpus import Example, write_pairs
+from calora.errors import CaloraError
+from tests.bench.helpers import small
 
 
 def case_of(**changes: object) -> Case:
@@ -54,3 +57,12 @@ def test_names_are_new_in_each_epoch_and_fixed_in_evaluation() -> None:
     examples = case.training_examples("train")
     assert examples(0)[0].names != examples(1)[0].names
     assert case.evaluation_examples("test") == replace(case, seed=7).evaluation_examples("test")
+
+
+def test_leaving_out_the_only_domain_is_told(llama: Backbone) -> None:
+    recipe = small(llama)
+    place = Workplace(recipe)
+    (domain,) = {record.domain for record in place.records("validation")}
+    case = Case(place, llama.name, recipe.parse("summary+es"), 0, without=domain)
+    with pytest.raises(CaloraError, match=f"without {domain} no validation dialogue is left"):
+        case.training_examples("validation")

@@ -10,7 +10,7 @@ from calora.merging import cat
 from calora.merging.learnt import Learnt, LearntCard
 from calora.tasks import Composition
 from tests.conftest import assert_near, logits, random_adapter
-from tests.training.test_training import SETTINGS, examples_of
+from tests.training.helpers import SETTINGS, examples_of
 
 
 def random_columns(backbone: Backbone, count: int) -> Learnt:

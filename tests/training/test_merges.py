@@ -12,7 +12,7 @@ from calora.merging import cat
 from calora.merging.learnt import per_module, projected
 from calora.tasks import Composition
 from tests.conftest import assert_near, logits, random_adapter
-from tests.training.test_training import SETTINGS, examples_of
+from tests.training.helpers import SETTINGS, examples_of
 
 
 def encoded(backbone: Backbone, rows: list[dict[str, Any]]) -> Any:

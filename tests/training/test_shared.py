@@ -7,7 +7,7 @@ import pytest
 from calora.backbone import Backbone
 from calora.tasks import Composition
 from tests.conftest import random_adapter
-from tests.training.test_training import SETTINGS, examples_of, make_card, same
+from tests.training.helpers import SETTINGS, examples_of, make_card, same
 
 
 def members(llama: Backbone, rows: list[dict[str, Any]], *tasks: str) -> list[Any]:

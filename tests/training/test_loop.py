@@ -1,0 +1,111 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from calora.adapter import Adapter
+from calora.backbone import Backbone
+from calora.training.settings import TrainingSettings
+from tests.training.helpers import (
+    SETTINGS,
+    Killed,
+    adapt,
+    calibrate,
+    judge_killed_in,
+    killed_at_step,
+    same,
+    tensors_of,
+)
+
+
+@pytest.mark.parametrize("train", [calibrate, adapt])
+@pytest.mark.parametrize("how", ["at the judge", "in mid-epoch", "while saving"])
+def test_a_killed_run_goes_on_to_exactly_the_same_values(
+    llama: Backbone,
+    train_rows: list[dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    train: Callable[..., Any],
+    how: str,
+) -> None:
+    expected = train(llama, train_rows, tmp_path / "whole", judge=judge_killed_in(9))
+    work = tmp_path / "killed"
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        if how == "while saving":  # the weights are written, the rest is not
+            from transformers import Trainer
+
+            real, saves = Trainer._save_rng_state, iter(range(1, 10))
+
+            def save(self: Any, folder: str) -> None:
+                if next(saves) == 2:
+                    raise Killed
+                real(self, folder)
+
+            patch.setattr(Trainer, "_save_rng_state", save)
+        elif how == "in mid-epoch":
+            killed_at_step(3 + 2 + 2, patch)  # three steps and two batches of validation an epoch
+        train(llama, train_rows, work, judge=judge_killed_in(2 if how == "at the judge" else 9))
+    assert work.is_dir()
+    seen = judge_killed_in(9)
+    seen()  # the first epoch is done
+    found = train(llama, train_rows, work, judge=seen)
+    assert seen() == 4  # epochs 2 and 3 were done, epoch 1 not again
+    if isinstance(found, Adapter):
+        assert same(tensors_of(found), tensors_of(expected))
+    else:
+        assert same(dict(found.tensors), dict(expected.tensors))
+    assert not any(hasattr(module, "lora_A") for module in llama.model.modules())
+
+
+def test_values_end_at_the_epoch_that_the_judge_prefers(
+    llama: Backbone, train_rows: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    figures = iter([0.2, 0.9, 0.4])
+    seen: list[dict[str, Any]] = []
+    from calora.training import calibration as module
+
+    real = module.calibrated_updates
+
+    def keep(backbone: Any, merged: Any, card: Any, parameters: dict[str, Any]) -> Any:
+        seen.append(parameters)
+        return real(backbone, merged, card, parameters)
+
+    values: list[dict[str, Any]] = []
+
+    def judge() -> float:
+        values.append({name: value.detach().numpy().copy() for name, value in seen[0].items()})
+        return next(figures)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "calibrated_updates", keep)
+        found = calibrate(llama, train_rows, tmp_path / "work", judge=judge)
+    assert same(dict(found.tensors), values[1])
+    assert not same(values[1], values[2])
+    judged = [entry["eval_judge"] for entry in found.card.training["validation"] if "eval_judge" in entry]
+    assert judged == [0.2, 0.9, 0.4]
+
+
+def test_training_stops_when_validation_loss_no_longer_falls(
+    llama: Backbone, train_rows: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    settings = TrainingSettings(learning_rate=0.0, epochs=5, batch_size=4, patience=2)
+    found = calibrate(llama, train_rows, tmp_path / "work", settings=settings)
+    assert len(found.card.training["validation"]) == 3
+
+
+def test_a_run_killed_behind_its_end_trains_no_further(
+    llama: Backbone, train_rows: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("calora.training.loop._stops", lambda losses, patience: len(losses) >= 2)
+    settings = SETTINGS.model_copy(update={"epochs": 6})
+    expected = calibrate(llama, train_rows, tmp_path / "work", settings=settings)
+    assert len(expected.card.training["validation"]) == 2, "it stopped by itself"
+    killed_at_step(1, monkeypatch)
+    monkeypatch.setattr("calora.training.calibration.completion_log_probabilities", lambda *args: np.zeros((1, 2)))
+    monkeypatch.setattr("calora.training.calibration.divergence", lambda *args: 0.0)
+    found = calibrate(llama, train_rows, tmp_path / "work", settings=settings)
+    assert same(dict(found.tensors), dict(expected.tensors))
+    assert found.card.training["best_step"] == expected.card.training["best_step"]
+    assert found.card.training["validation"] == expected.card.training["validation"]
