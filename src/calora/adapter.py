@@ -148,13 +148,24 @@ def module_kind(module: str) -> str:
     return module.rpartition(".")[2]
 
 
+# What PEFT's configuration says of an adapter that is B A beside the backbone's own weights, and nothing else.
 _PLAIN = {
     "use_dora": False,
     "bias": "none",
+    "lora_bias": False,
     "modules_to_save": None,
+    "trainable_token_indices": None,
+    "target_parameters": None,
     "fan_in_fan_out": False,
+    "layer_replication": None,
     "alora_invocation_tokens": None,
+    "use_qalora": False,
+    "use_bdlora": None,
+    "arrow_config": None,
+    "kasa_config": None,
+    "monteclora_config": None,
 }
+_STARTS_THAT_MOVE_THE_BACKBONE = ("pissa", "corda", "olora", "loftq", "lora_ga")
 
 
 def _scales(config: Any, folder: Path) -> tuple[Any, dict[str, Any], float]:
@@ -167,6 +178,12 @@ def _scales(config: Any, folder: Path) -> tuple[Any, dict[str, Any], float]:
                 f"{folder}: adapter_config.json has {key} = {config[key]!r}",
                 "calora reads plain LoRA only; an update with more than B and A cannot be merged exactly",
             )
+    start = str(config.get("init_lora_weights")).lower()
+    if start.startswith(_STARTS_THAT_MOVE_THE_BACKBONE):
+        raise CaloraError(
+            f"{folder}: adapter_config.json has init_lora_weights = {start!r}, a start that is taken off the backbone",
+            "save it with PEFT's path_initial_model_for_weight_conversion, which makes it plain LoRA",
+        )
     if config.get("peft_type") != "LORA":
         raise CaloraError(f"{folder}: peft_type is {config.get('peft_type')!r}", "expected a LORA adapter")
     alpha = config.get("lora_alpha")

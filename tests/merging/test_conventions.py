@@ -10,10 +10,11 @@ import pytest
 from calora.adapter import Adapter, Factors
 from calora.backbone import Backbone
 from calora.errors import CaloraError
-from calora.merging import DenseUpdate, find_merge_method, merge, merge_measured, truncated
+from calora.merging import DenseUpdate, find_merge_method, merge, merge_measured, merge_methods, truncated
+from calora.merging.apply import merged_modules
 from calora.merging.conventions import CONVENTIONS
 from tests.conftest import random_adapter
-from tests.merging.helpers import SHAPES, Q, assert_same, dense, peft_weighted, several
+from tests.merging.helpers import SHAPES, UP, Q, assert_same, dense, peft_weighted, several
 
 WEIGHTS = (1.0, 0.5, -0.75)
 
@@ -296,3 +297,19 @@ def test_merging_takes_python_three_lines(tmp_path: Path) -> None:
     assert isinstance(merged, Adapter)
     write_adapter(merged, tmp_path / "merged")
     assert isinstance(read_adapter(tmp_path / "merged").modules[Q], Factors)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [(name, {}) for name in merge_methods()]
+    + [(name, {"over": "factors"}) for name, method in merge_methods().items() if "over" in method.defaults],
+)
+def test_a_module_that_one_adapter_lacks_is_a_zero_update_where_modules_are_merged_one_by_one(
+    name: str, parameters: dict[str, Any]
+) -> None:
+    first, second = several(3, 2)
+    for adapters in ([first, Adapter({Q: second.modules[Q]}, second.card)], [Adapter({UP: first.modules[UP]}), second]):
+        expected = dense(merge(adapters, name, (1.0, -0.5), **parameters))
+        for module, part in merged_modules(adapters, name, (1.0, -0.5), **parameters):
+            found = part.update() if isinstance(part, Factors) else part
+            np.testing.assert_allclose(found, expected[module], atol=1e-5)

@@ -76,11 +76,15 @@ def test_3_rslora_is_merged_at_its_strength(llama: Backbone, tmp_path: Path, nam
     ("config", "named"),
     [
         ({"use_dora": True}, "use_dora"),
-        ({"lora_bias": True}, "lora_bias|lora_B.bias"),
+        ({"lora_bias": True}, "lora_bias"),
         ({"bias": "lora_only"}, "bias"),
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
         ({"target_modules": ["embed_tokens", "q_proj"]}, "embed_tokens"),
-        ({"target_modules": ["q_proj"], "trainable_token_indices": [1, 2]}, "trainable_token|token_adapter"),
+        ({"target_modules": ["q_proj"], "trainable_token_indices": [1, 2]}, "trainable_token"),
+        ({"layer_replication": [[0, 2], [0, 2]]}, "layer_replication"),
+        ({"init_lora_weights": "pissa"}, "init_lora_weights = 'pissa'"),
+        ({"init_lora_weights": "pissa_niter_2"}, "init_lora_weights = 'pissa_niter_2'"),
+        ({"init_lora_weights": "olora"}, "init_lora_weights = 'olora'"),
     ],
 )
 def test_4_9_14_what_is_more_than_b_and_a_is_refused_by_name(

@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from calora.adapter import Adapter, Factors
 from calora.errors import CaloraError
 from calora.merging.conventions import Convention, find_convention, in_mergekits_words
@@ -132,7 +134,9 @@ def part_of(adapters: Sequence[Adapter], members: Sequence[str]) -> list[Adapter
     own = {
         module: next(adapter.modules[module] for adapter in adapters if module in adapter.modules) for module in members
     }
+    # Zero in both halves: a merge of the factors adds A as well.
+    gaps = {module: Factors(np.zeros_like(pair.a), np.zeros_like(pair.b)) for module, pair in own.items()}
     return [
-        Adapter({module: adapter.modules.get(module) or pair.scaled(0.0) for module, pair in own.items()}, adapter.card)
+        Adapter({module: adapter.modules.get(module, gap) for module, gap in gaps.items()}, adapter.card)
         for adapter in adapters
     ]
