@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from calora.adapter import Adapter, read_adapter, write_adapter
 from calora.backbone import Backbone
@@ -184,15 +185,28 @@ def test_16_17_every_merge_is_shipped_with_one_rank_and_no_pattern(llama: Backbo
     assert_near(peft_logits(llama, tmp_path / "out"), adapter_logits(llama, merged))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", ["dare", "dare_ties"])
-def test_dare_is_the_same_on_any_number_of_threads(name: str) -> None:
-    from concurrent.futures import ThreadPoolExecutor
+@pytest.mark.parametrize("over", ["product", "core", "knots", "factors"])
+def test_dare_is_the_same_on_any_number_of_threads(over: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes = {f"layers.{layer}.q_proj": (40, 30) for layer in range(6)}
+    adapters = [random_adapter(shapes, seed, name=f"task{seed}") for seed in (0, 1)]
+    found = []
+    for threads in (1, 2, 7):
+        monkeypatch.setattr("calora.merging.inputs._THREADS", threads)
+        with threadpool_limits(threads, user_api="blas"):
+            found.append(dense(merge(adapters, "dare", seed=3, over=over)))
+    for other in found[1:]:
+        assert all(np.array_equal(other[module], update) for module, update in found[0].items())
 
-    adapters = several(0, 2)
-    expected = dense(merge(adapters, name, seed=3))
-    with ThreadPoolExecutor(4) as pool:
-        for found in pool.map(lambda _: dense(merge(adapters, name, seed=3)), range(8)):
-            assert all(np.array_equal(found[module], expected[module]) for module in expected)
+
+@pytest.mark.parametrize("cards", [True, False])
+@pytest.mark.parametrize("name", ["dare", "dare_ties"])
+def test_dare_does_not_see_the_order_of_adapters_nor_of_modules(name: str, cards: bool) -> None:
+    first, second = several(0, 2)
+    if not cards:
+        first, second = Adapter(first.modules), Adapter(second.modules)
+    turned = [Adapter(dict(reversed(one.modules.items())), one.card) for one in (second, first)]
+    found, expected = merge(turned, name, (0.5, 1.0), seed=3), merge([first, second], name, (1.0, 0.5), seed=3)
+    assert_same(found, expected)
 
 
 def test_adapters_of_two_backbones_are_told_apart() -> None:

@@ -1,3 +1,4 @@
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -81,11 +82,12 @@ def test_a_whole_adapter_is_trimmed_as_one_vector(seed: int, density: float) -> 
     adapter = random_adapter(SHAPES, seed)
     entries = np.concatenate([update.reshape(-1) for update in dense(adapter).values()])
     kept = int(density * entries.size)
-    least = least_kept(lambda: iter(dense(adapter).values()), density)
-    assert least == (np.sort(np.abs(entries))[-kept] if kept < entries.size else 0)
+    twice = [(place, update) for place in (0, 1) for update in dense(adapter).values()]
+    least = least_kept(lambda: iter(twice), {0: density, 1: 0.001})
+    assert least[0] == (np.sort(np.abs(entries))[-kept] if kept < entries.size else 0)
+    assert np.isinf(least[1])
     merged = ties([adapter], density=density, scope="adapter")
     assert sum(np.count_nonzero(update) for update in merged.modules.values()) == kept
-    assert np.isinf(least_kept(lambda: iter(dense(adapter).values()), 0.001))
 
 
 def test_the_sign_is_elected_by_the_sum_or_by_the_number() -> None:
@@ -93,6 +95,15 @@ def test_the_sign_is_elected_by_the_sum_or_by_the_number() -> None:
     assert disjoint_mean(updates, "total") == 3.0
     assert disjoint_mean(updates, "frequency") == -1.25
     assert disjoint_mean(updates[:2], "frequency") == 3.0  # a draw elects plus
+
+
+@pytest.mark.parametrize("strengths", [(0.1, -0.3, 0.2), (0.1, 0.2, -0.3)])
+def test_agreeing_strengths_that_cancel_divide_by_nothing(strengths: Sequence[float]) -> None:
+    """mergekit divides by what rounding leaves of them, 1e-8, and has entries of 1e7."""
+    values = [math.copysign(1.0, strength) for strength in strengths]
+    updates = [(w, np.array([[value]], np.float32)) for w, value in zip(strengths, values, strict=True)]
+    found = disjoint_mean(updates, "total", "weighted", "strength")
+    np.testing.assert_allclose(found, 0.6, rtol=1e-6)
 
 
 def test_equal_updates_are_their_own_merge() -> None:

@@ -21,6 +21,10 @@ MALE = tuple(
     Sebastian Sergio Simon Stefan Theo Thomas Tobias Ulrich Victor Vincent Walter""".split()
 )
 
+# Names that translators know: one that does not know a sentence's first word takes the second for its beginning, and
+# Apertium writes "Adele Pide" where it writes "Anna pide".
+KNOWN = tuple("Anna Tom Maria Peter Laura Paul Emma David Alice Robert Sara Daniel Julia Simon Monica Martin".split())
+
 
 def draw_names(record: Record, seed: int, epoch: int = 0) -> dict[Speaker, str]:
     """Names for A and B, from the record's id, the seed and the epoch alone.
@@ -51,7 +55,7 @@ def stand_ins(text: str, names: Iterable[str]) -> dict[str, str]:
         Name to one that does not occur in the text; none for names of letters alone.
     """
     taken = set(re.findall(r"\w+", text.casefold()))
-    free = (name for pair in zip(FEMALE, MALE, strict=False) for name in pair if name.casefold() not in taken)
+    free = (name for name in (*KNOWN, *MALE, *FEMALE) if name.casefold() not in taken)
     return {name: next(free) for name in names if name in text and not name.replace(" ", "").isalpha()}
 
 

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from calora.adapter import Adapter, Factors
 from calora.merging.dense import DenseUpdate
-from calora.merging.inputs import by_module, checked, modules, names, one_rank
+from calora.merging.inputs import by_module, checked, modules, one_rank
 from calora.merging.spaces import Coordinates, Form, Space, core_space, knots_space, product_space
 from calora.storage import Array
 
@@ -98,26 +98,33 @@ def entrywise(
     return Adapter(by_module(every, part))
 
 
-def every_party(
-    adapters: Sequence[Adapter], strengths: Sequence[float] | None, over: Over, place: int
-) -> Iterator[Party]:
-    """One adapter's party in each module, for rules that look at the whole adapter first; not over `factors`."""
+def every_party(adapters: Sequence[Adapter], strengths: Sequence[float] | None, over: Over) -> Iterator[Party]:
+    """The parties of all modules, for rules that look at whole adapters first; not over `factors`."""
     weights = checked(adapters, strengths, 1.0)
     for module in modules(adapters):
-        parties = _present(adapters, weights, module)
-        if any(one.place == place for one, _ in parties):
-            yield from (party for party in _placed(parties, over)[0] if party.place == place)
+        if parties := _present(adapters, weights, module):
+            yield from _placed(parties, over)[0]
 
 
 def _present(adapters: Sequence[Adapter], weights: Sequence[float], module: str) -> list[tuple[Party, Factors]]:
     """Parties without a matrix yet, and the factors, of the adapters that take part in a module."""
-    named = names(adapters)
-    keys = [f"{name}/{named[:place].count(name)}" for place, name in enumerate(named)]  # two may share a name
-    return [
-        (Party(adapter.modules[module].update, weight, place, f"{keys[place]}/{module}"), adapter.modules[module])
-        for place, (adapter, weight) in enumerate(zip(adapters, weights, strict=True))
-        if weight and module in adapter.modules
-    ]
+    keys: list[str] = []
+    found = []
+    for place, (adapter, weight) in enumerate(zip(adapters, weights, strict=True)):
+        pair = adapter.modules.get(module)
+        key = adapter.card.name if adapter.card else _digest(pair)
+        keys.append(key)
+        if weight and pair is not None:
+            twins = keys[:place].count(key)  # two may share a name
+            found.append((Party(pair.update, weight, place, f"{key}/{twins}/{module}"), pair))
+    return found
+
+
+def _digest(pair: Factors | None) -> str:
+    """What an adapter without a card is known by, wherever it stands among others: its factors."""
+    if pair is None:
+        return ""
+    return hashlib.sha256(pair.a.tobytes() + pair.b.tobytes()).hexdigest()
 
 
 def _placed(parties: Sequence[tuple[Party, Factors]], over: Over) -> tuple[list[Party], Coordinates]:

@@ -1,6 +1,6 @@
 """Leave out entries of a matrix, by their size or at random, in place: an update may be as large as a weight."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -52,40 +52,49 @@ def trim(update: Array, density: float, gamma: float = 0.0) -> Array:
     return update
 
 
-def least_kept(updates: Callable[[], Iterator[Array]], density: float) -> float:
-    """The magnitude of the smallest entry that is kept where several matrices are trimmed as one.
+def least_kept(updates: Callable[[], Iterator[tuple[int, Array]]], densities: Mapping[int, float]) -> dict[int, float]:
+    """The magnitude of the smallest entry that is kept of each of several adapters, whose matrices are trimmed as one.
 
     Exact, and without holding them: the bits of a magnitude in float32 are ordered as the magnitude is, so counting the
     upper half of the bits finds the bin of the wanted rank, and counting the lower half within it the entry.
 
     Args:
-        updates: Gives the matrices anew each time.
-        density: The fraction of all their entries that is kept (rounded down), above 0 and at most 1.
+        updates: Gives pairs of an adapter's place and one of its matrices, anew each time; it is asked twice.
+        densities: An adapter's place to the fraction of all its entries that is kept (rounded down), above 0 and at
+            most 1.
 
     Returns:
-        0 where all are kept, infinity where none is.
+        An adapter's place to that magnitude: 0 where all entries are kept, infinity where none is.
     """
-    size = sum(update.size for update in updates())
-    rank = size - int(density * size)
-    if rank in (0, size):
-        return 0.0 if rank == 0 else float("inf")
-    upper, before = _bin((bits >> 16 for bits in _bits(updates)), rank)
-    inside = ((bits & 0xFFFF)[bits >> 16 == upper] for bits in _bits(updates))
-    lower, _ = _bin(inside, rank - before)
-    return float(np.array(upper << 16 | lower, np.uint32).view(np.float32))
+    upper = {place: np.zeros(1 << 16, np.int64) for place in densities}
+    for place, bits in _bits(updates):
+        upper[place] += _counted(bits >> 16)
+    ranks = {place: int(counts.sum()) - int(densities[place] * int(counts.sum())) for place, counts in upper.items()}
+    least = {place: 0.0 if rank == 0 else float("inf") for place, rank in ranks.items()}
+    bins = {place: _bin(upper[place], rank) for place, rank in ranks.items() if 0 < rank < upper[place].sum()}
+    lower = {place: np.zeros(1 << 16, np.int64) for place in bins}
+    for place, bits in _bits(updates):
+        if place in bins:
+            lower[place] += _counted((bits & 0xFFFF)[bits >> 16 == bins[place][0]])
+    for place, (word, before) in bins.items():
+        half, _ = _bin(lower[place], ranks[place] - before)
+        least[place] = float(np.array(word << 16 | half, np.uint32).view(np.float32))
+    return least
 
 
-def _bits(updates: Callable[[], Iterator[Array]]) -> Iterator[Words]:
-    for update in updates():
+def _bits(updates: Callable[[], Iterator[tuple[int, Array]]]) -> Iterator[tuple[int, Words]]:
+    for place, update in updates():
         for rows in blocks(update):
-            yield np.abs(rows).view(np.uint32)
+            yield place, np.abs(rows).view(np.uint32)
 
 
-def _bin(halves: Iterator[Words], rank: int) -> tuple[int, int]:
+def _counted(halves: Words) -> Words:
+    """How often each half word is there."""
+    return np.bincount(halves.reshape(-1), minlength=1 << 16)
+
+
+def _bin(counts: Words, rank: int) -> tuple[int, int]:
     """The half word in which the entry of a rank (from 0, by size) lies, and how many entries have a smaller one."""
-    counts = np.zeros(1 << 16, np.int64)
-    for half in halves:
-        counts += np.bincount(half.reshape(-1), minlength=1 << 16)
     upto = np.cumsum(counts)
     place = int(np.searchsorted(upto, rank, side="right"))
     return place, int(upto[place] - counts[place])

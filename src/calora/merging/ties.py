@@ -90,19 +90,13 @@ def trimming(
         return lambda party: trim(party.matrix(), party.own(density))
     if over == "factors":
         raise CaloraError("no tool trims the factors of a whole adapter at once", "leave out scope or over")
-    least: dict[int, float] = {}
-
-    def trimmed(party: Party) -> Array:
-        if party.own(density) == 1:
-            return party.matrix()
-        if party.place not in least:
-            least[party.place] = least_kept(
-                lambda: (one.matrix() for one in every_party(adapters, strengths, over, party.place)),
-                party.own(density),
-            )
-        return zero_below(party.matrix(), least[party.place])
-
-    return trimmed
+    of_each = density if isinstance(density, tuple) else (density,) * len(adapters)
+    densities = {place: share for place, share in enumerate(of_each) if share < 1}
+    least = least_kept(
+        lambda: ((one.place, one.matrix()) for one in every_party(adapters, strengths, over) if one.place in densities),
+        densities,
+    )
+    return lambda party: zero_below(party.matrix(), least.get(party.place, 0.0))
 
 
 def disjoint_mean(
@@ -120,6 +114,8 @@ def disjoint_mean(
         [out, in]; 0 where no entry has the elected sign.
     """
     merged = np.zeros_like(updates[0][1])
+    # Strengths that cancel leave what rounding leaves of them, and a division by it anything.
+    nothing = 1e-6 * max(abs(weight) for weight, _ in updates) if divide == "strength" else 0.0
     for out, *rows in zip(blocks(merged), *(blocks(update) for _, update in updates), strict=True):
         block = [(np.float32(weight), own) for (weight, _), own in zip(updates, rows, strict=True)]
         votes, total, count = (np.zeros_like(block[0][1]) for _ in range(3))
@@ -134,6 +130,6 @@ def disjoint_mean(
             total += update * share
             count += share if divide == "strength" else agrees
         if divide != "none":
-            total /= np.where(count == 0, np.float32(1), count)
+            total /= np.where(np.abs(count) <= nothing, np.float32(1), count)
         out[:] = total
     return merged
