@@ -148,6 +148,12 @@ def module_kind(module: str) -> str:
     return module.rpartition(".")[2]
 
 
+def layer_of(module: str) -> int | None:
+    """The number of the layer that a module is in; None for one outside all layers."""
+    match = _LAYER.search(module)
+    return int(match[1]) if match else None
+
+
 # What PEFT's configuration says of an adapter that is B A beside the backbone's own weights, and nothing else.
 _PLAIN = {
     "use_dora": False,
@@ -207,16 +213,7 @@ def read_adapter(folder: str | Path) -> Adapter:
         CaloraError: A file is missing or damaged, half of a pair is missing, or it is no plain LoRA.
     """
     folder = Path(folder)
-    config_file = folder / "adapter_config.json"
-    try:
-        config: dict[str, Any] = json.loads(config_file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise CaloraError(
-            f"{config_file} is missing", "expected a folder with adapter_config.json and adapter_model.safetensors"
-        ) from error
-    except ValueError as error:
-        raise CaloraError(f"{config_file} is not JSON: {error}", "copy or make the adapter again") from error
-    usual, alphas, power = _scales(config, folder)
+    usual, alphas, power = _scales(_config(folder), folder)
     tensors_file = folder / "adapter_model.safetensors"
     halves: dict[str, dict[str, Array]] = {}
     for key, tensor in read_tensors(tensors_file).items():
@@ -236,17 +233,40 @@ def read_adapter(folder: str | Path) -> Adapter:
     return Adapter(modules, read_card(card_file, AdapterCard) if card_file.exists() else None)
 
 
+def _config(folder: Path) -> Any:
+    file = folder / "adapter_config.json"
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise CaloraError(
+            f"{file} is missing", "expected a folder with adapter_config.json and adapter_model.safetensors"
+        ) from error
+    except ValueError as error:
+        raise CaloraError(f"{file} is not JSON: {error}", "copy or make the adapter again") from error
+
+
+def base_model_of(folder: str | Path) -> str | None:
+    """What an adapter's configuration says that it was trained on.
+
+    Raises:
+        CaloraError: It is missing or damaged.
+    """
+    base = _config(Path(folder)).get("base_model_name_or_path")
+    return str(base) if base else None
+
+
 def _natural(name: str) -> list[str | int]:
     return [int(part) if part.isdigit() else part for part in name.split(".")]
 
 
-def write_adapter(adapter: Adapter, folder: str | Path, dtype: str = "bfloat16") -> None:
+def write_adapter(adapter: Adapter, folder: str | Path, dtype: str = "bfloat16", base: str | None = None) -> None:
     """Write an adapter in PEFT's format: one uniform rank (zero-padded), alpha = rank, so that its scale is 1.
 
     Args:
         adapter: What to write.
         folder: Replaced whole if it is there.
         dtype: `float32`, `float16` or `bfloat16`.
+        base: What PEFT is told that it is for; the card's backbone if None.
 
     Raises:
         CaloraError: The place cannot be written.
@@ -255,7 +275,7 @@ def write_adapter(adapter: Adapter, folder: str | Path, dtype: str = "bfloat16")
     config: dict[str, Any] = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": adapter.card.backbone if adapter.card else None,
+        "base_model_name_or_path": base or (adapter.card.backbone if adapter.card else None),
         "r": rank,
         "lora_alpha": rank,
         "lora_dropout": 0.0,
@@ -284,8 +304,8 @@ def write_adapter(adapter: Adapter, folder: str | Path, dtype: str = "bfloat16")
 def _targets(modules: list[str]) -> list[str]:
     """Module kinds where every layer has every kind, else full names: PEFT would add what is not there."""
     kinds = sorted({module_kind(module) for module in modules})
-    layers = {match[1] for module in modules if (match := _LAYER.search(module))}
-    whole = len(modules) == len(kinds) * len(layers) and layers == {str(index) for index in range(len(layers))}
+    layers = {layer for module in modules if (layer := layer_of(module)) is not None}
+    whole = len(modules) == len(kinds) * len(layers) and layers == set(range(len(layers)))
     return kinds if whole else modules
 
 

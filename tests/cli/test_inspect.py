@@ -1,7 +1,9 @@
 import json
 from pathlib import Path
 
-from calora.adapter import write_adapter
+import pytest
+
+from calora.adapter import Adapter, write_adapter
 from calora.backbone import Backbone
 from tests.cli.conftest import Run
 from tests.conftest import random_adapter
@@ -24,6 +26,18 @@ def test_it_prints_tables_warns_and_draws(calora: Run, llama: Backbone, tmp_path
     code, out, _ = calora("inspect", "summary", "es", "-m", "product")
     assert code == 0
     assert "warning" not in out
+
+
+def test_three_adapters_of_another_tool_fit_a_narrow_terminal(
+    calora: Run, llama: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed, name in enumerate(("headlines", "spanish", "casually")):
+        write_adapter(Adapter(random_adapter(llama, seed).modules), tmp_path / name, "float32")
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, _ = calora("inspect", "headlines", "spanish", "casually", "-m", "product")
+    assert code == 0
+    assert "headlines, casually" in out
+    assert "…" not in out
 
 
 def test_what_cannot_be_drawn_is_told(calora: Run, llama: Backbone, tmp_path: Path) -> None:

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +9,7 @@ import yaml
 from calora.adapter import read_adapter, write_adapter
 from calora.backbone import Backbone
 from calora.merging import merge, merge_methods
+from calora.tasks import Composition
 from tests.cli.conftest import Run
 from tests.conftest import adapter_logits, assert_near, peft_logits, random_adapter
 from tests.merging.helpers import assert_same
@@ -31,7 +34,7 @@ def test_any_method_writes_an_adapter_that_peft_loads(calora: Run, llama: Backbo
     given = ("--method", "ties", "-p", "density=0.5", "--strengths", "1,0.5", "--rank", "4")
     code, _, err = calora("merge", *folders, *given, "--out", "merged")
     assert code == 0
-    assert "rank 4; relative error of a module's update" in err
+    assert "rank 4, bfloat16; relative error of a module's update" in err
     expected = merge([read_adapter(folder) for folder in folders], "ties", (1, 0.5), density=0.5, rank=4)
     written = read_adapter("merged")
     assert_same(written, expected, 0.02)  # in bfloat16
@@ -43,16 +46,30 @@ def test_any_method_writes_an_adapter_that_peft_loads(calora: Run, llama: Backbo
 def test_an_update_of_full_rank_is_cut_to_the_parents(calora: Run, folders: tuple[Path, Path]) -> None:
     code, _, err = calora("merge", *folders, "-m", "dare", "--out", "merged")
     assert code == 0
-    assert "dare, rank 3; relative error" in err
+    assert "dare, rank 3, bfloat16; relative error" in err
     assert read_adapter("merged").rank == 3
 
 
-def test_what_was_written_is_made_again_from_its_recipe(calora: Run, folders: tuple[Path, Path]) -> None:
-    assert calora("merge", *folders, "-m", "knots", "-p", "density=0.6", "--out", "merged")[0] == 0
+def test_what_was_written_is_made_again_from_its_recipe(
+    calora: Run, folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = ("-m", "knots", "-p", "density=0.6")
+    assert calora("merge", "summary", "es", *given, "--out", "merged")[0] == 0
     assert calora("merge", "merged/merge.yaml", "again")[0] == 0
-    first, second = (Path(name, "adapter_model.safetensors").read_bytes() for name in ("merged", "again"))
-    assert first == second
+    monkeypatch.chdir("merged")  # from wherever it is asked for
+    assert calora("merge", "merge.yaml", "../third")[0] == 0
+    monkeypatch.chdir("..")
+    names = ("merged", "again", "third")
+    first, second, third = (Path(name, "adapter_model.safetensors").read_bytes() for name in names)
+    assert first == second == third
     assert np.isfinite(read_adapter("again").norm())
+
+
+def test_what_is_written_may_be_as_exact_as_the_parents(calora: Run, folders: tuple[Path, Path]) -> None:
+    for dtype, tolerance in (("float32", 1e-7), ("bfloat16", 0.01)):
+        _, _, err = calora("merge", folders[0], "-m", "product", "--dtype", dtype, "--out", "merged", "--force")
+        assert dtype in err
+        assert_same(read_adapter("merged"), read_adapter(folders[0]), tolerance)
 
 
 @pytest.mark.parametrize(
@@ -75,6 +92,10 @@ def test_what_was_written_is_made_again_from_its_recipe(calora: Run, folders: tu
         (("summary", "summary", "--out", "o"), "two adapters are called summary"),
         (("none.yaml", "o"), "recipe none.yaml cannot be read"),
         (("summary", "es", "--preset", "lorax", "--out", "o"), "preset"),
+        (("summary", "es", "-m", "linear", "--out", "o"), "`linear` is the paper's mean of the factors, PEFT's"),
+        (("summary", "es", "--dtype", "int8", "--out", "o"), "dtype: "),
+        (("summary", "es", "--budget", "9", "--out", "o"), "--budget would be ignored: only --auto searches"),
+        (("summary", "es", "--backbone", "tiny", "--out", "o"), "--backbone would be ignored"),
     ],
 )
 def test_what_cannot_be_merged_is_told(
@@ -86,13 +107,40 @@ def test_what_cannot_be_merged_is_told(
     assert not Path("o").exists()
 
 
-def test_no_backbone_is_opened(calora: Run, folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    def opened(*given: object) -> None:
-        raise AssertionError("a merge opened a backbone")
+def test_no_backbone_is_opened(folders: tuple[Path, Path]) -> None:
+    """Every method, in a process that ends without what a backbone is loaded with."""
+    code = """
+import sys
+from pathlib import Path
+from calora.cli import main
+from calora.merging import merge_methods
+for name in merge_methods():
+    sys.argv = ["calora", "merge", "summary", "es", "-m", name, "--out", "merged", "--force"]
+    try:
+        main()
+    except SystemExit as ended:
+        assert not ended.code, name
+loaded = {"torch", "transformers", "gguf", "calora.backbone", "calora.encoding"} & set(sys.modules)
+assert not loaded, loaded
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=folders[0].parent, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
-    monkeypatch.setattr(Backbone, "load", opened)
-    for name in merge_methods():
-        assert calora("merge", *folders, "-m", name, "--out", "merged", "--force")[0] == 0
+
+def test_adapters_of_another_tool_get_a_card_where_it_is_said_what_for(
+    calora: Run, llama: Backbone, folders: tuple[Path, Path]
+) -> None:
+    for folder in folders:
+        (folder / "calora.json").unlink()
+    code, _, err = calora("merge", *folders, "--composition", "summary+es", "--out", "merged")
+    assert code == 2
+    assert "do not say what backbone they are for" in err or "does not exist" in err or "hub" in err
+    code, _, err = calora("merge", *folders, "--composition", "summary+es", "--backbone", llama.name, "--out", "merged")
+    assert code == 0, err
+    card = read_adapter("merged").card
+    assert card
+    assert (card.backbone_sha256, card.prompt) == (llama.sha256, llama.prompt(Composition.parse("summary+es")))
 
 
 def test_auto_searches_writes_and_says_what_did_best(

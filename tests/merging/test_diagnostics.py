@@ -44,6 +44,8 @@ def test_a_mean_of_the_factors_keeps_a_quarter_and_the_rest_is_cross_terms() -> 
     said = found.warnings()
     assert len(said) >= 2
     assert said[0].startswith("summary is left at 0.")
+    assert "or merge with product" in said[0]
+    assert "product" not in inspect_merge(two(), "product", (0.1, 1.0)).warnings()[0]
 
 
 def test_factors_that_share_their_a_are_left_at_half() -> None:
@@ -109,6 +111,20 @@ def test_a_zero_update_is_as_a_missing_one() -> None:
     for found in (inspect_merge([first, missing], "product"), inspect_merge([first, zero], "product")):
         one = facts(found, "layers.0.up_proj")
         assert (one.output_overlap, one.input_overlap, one.cosine, one.sign_conflict) == (0, 0, 0, 0)
+
+
+def test_an_entry_of_zero_has_no_sign() -> None:
+    halves = [np.repeat([[1.0], [0.0]], 2, axis=0), np.repeat([[0.0], [1.0]], 2, axis=0), np.ones((4, 1))]
+    top, bottom, all_over = (
+        Adapter({Q: Factors(np.ones((1, 3), np.float32), half.astype(np.float32))}) for half in halves
+    )
+    minus = Adapter({Q: all_over.modules[Q].scaled(-1.0)})
+    assert facts(inspect_merge([top, bottom], "product")).sign_conflict == 0
+    assert facts(inspect_merge([top, all_over], "product")).sign_conflict == 0
+    assert facts(inspect_merge([top, minus], "product")).sign_conflict == 1
+    three = facts(inspect_merge([top, minus, all_over], "product"))
+    assert three.sign_conflict == 1
+    assert three.cosines == pytest.approx((-(0.5**0.5), 0.5**0.5, -1), abs=1e-6)
 
 
 def test_what_cancels_is_nothing_and_not_something_foreign() -> None:

@@ -213,3 +213,11 @@ def test_adapters_of_two_backbones_are_told_apart() -> None:
     with pytest.raises(CaloraError, match=r"layers.0.q_proj is \(7, 5\)") as caught:
         merge([random_adapter(SHAPES), random_adapter({Q: (7, 5)})])
     assert caught.value.hint == "merge adapters of one backbone"
+
+
+def test_adapters_of_other_weights_are_merged_with_a_warning() -> None:
+    first, second = several(0, 2)
+    assert second.card
+    other = second.with_card(second.card.model_copy(update={"backbone": "other", "backbone_sha256": "f" * 64}))
+    with pytest.warns(UserWarning, match=r"different weights: task0 on .* and task1 on other \(ffffffff\)"):
+        merge([first, other])

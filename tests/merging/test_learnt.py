@@ -3,11 +3,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from calora.adapter import Adapter
+from calora.adapter import Adapter, module_kind
 from calora.backbone import Backbone
 from calora.errors import CaloraError
 from calora.merging import cat
-from calora.merging.learnt import Learnt, LearntCard, kind_of, per_module, projected, read_learnt, write_learnt
+from calora.merging.learnt import Learnt, LearntCard, per_module, projected, read_learnt, write_learnt
 from tests.conftest import assert_same_updates, random_adapter
 
 
@@ -31,7 +31,7 @@ def test_a_strength_of_0_leaves_an_adapter_out_of_one_module(llama: Backbone) ->
 
 def test_a_diagonal_projection_is_the_mean_and_its_other_blocks_cross_the_tasks(llama: Backbone) -> None:
     adapters = [random_adapter(llama, 1, rank=2), random_adapter(llama, 2, rank=4)]
-    kinds = {kind_of(module) for module in llama.targets}
+    kinds = {module_kind(module) for module in llama.targets}
     mean = {kind: np.eye(6, dtype=np.float32) / 2 for kind in kinds}
     assert_same_updates(projected(adapters, mean), cat(adapters))
     crossing = np.zeros((6, 6), np.float32)
@@ -60,7 +60,7 @@ def test_what_does_not_fit_is_named(llama: Backbone) -> None:
     with pytest.raises(CaloraError, match=r"is \(3,\), these adapters need \(2,\)"):
         per_module(adapters, dict.fromkeys(llama.targets, np.ones(3, np.float32)))
     with pytest.raises(CaloraError, match=r"is \(4, 4\), these adapters need \(6, 6\)"):
-        projected(adapters, {kind_of(module): np.eye(4, dtype=np.float32) for module in llama.targets})
+        projected(adapters, {module_kind(module): np.eye(4, dtype=np.float32) for module in llama.targets})
     fewer = Adapter({module: pair for module, pair in adapters[1].modules.items() if module != first})
     with pytest.raises(CaloraError, match="other modules than adapter 1"):
         per_module([adapters[0], fewer], {})

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from typing import Any
 
@@ -95,14 +96,15 @@ def test_a_rank_is_cut_to_with_its_errors() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"merge_method": "linear"}, "say `factors`, or `preset: peft`"),
+        ({"merge_method": "linear"}, "`linear` is the paper's mean of the factors, PEFT's"),
+        ({"base_model": "summary"}, "summary is the base model, which has no update: leave it out"),
         ({"rank": 2, "energy": 0.5}, "not both"),
         ({"rank": 0}, "rank: Input should be greater than or equal to 1"),
         ({"models": []}, "models: "),
         ({"tokenizer_source": "base"}, "tokenizer_source: Extra inputs are not permitted"),
         ({"preset": "lorax"}, "preset: "),
         ({"merge_method": "tied"}, "no merge is called 'tied'"),
-        ({"models": [{"model": "summary", "parameters": {"gamma": 0.1}}]}, "summary: `gamma` is one for all adapters"),
+        ({"models": [{"model": "summary", "parameters": {"gamma": 0.1}}]}, "summary: `gamma` is no parameter of each"),
         ({"parameters": {"rank": 2}}, "`rank` does not stand in `parameters`"),
         ({"parameters": {"density": []}}, "parameters.density"),
         ({"models": [{"model": "summary", "wieght": 1}]}, "models.0.wieght: "),
@@ -130,8 +132,22 @@ def test_a_rule_over_whole_adapters_needs_one_setting() -> None:
 
 def test_a_weight_for_one_alone_is_refused() -> None:
     models = [{"model": "summary", "parameters": {"weight": 0.5}}, {"model": "es"}]
-    with pytest.raises(CaloraError, match="es has no weight, other adapters have"):
+    with pytest.raises(CaloraError, match="no weight is given for es, others are"):
         merged(models=models)
+
+
+def test_a_weight_whose_filters_leave_modules_out_is_refused() -> None:
+    with pytest.raises(CaloraError, match=r"self_attn.q_proj: no weight is given for summary") as caught:
+        merged(parameters={"weight": [{"filter": "mlp", "value": 0.3}]})
+    assert "a value without a filter is for all that is left" in str(caught.value.hint)
+
+
+def test_a_gap_is_a_zero_update_where_settings_differ_between_modules() -> None:
+    first, second = pair()
+    part = Adapter({module: pair for module, pair in second.modules.items() if "q_proj" in module}, second.card)
+    varying = recipe(merge_method="factors", models=weights([0.5, 0.500001], 0.5))
+    one = recipe(merge_method="factors", models=weights(0.5, 0.5))
+    assert_same(merge_by_recipe(varying, [first, part])[0], merge_by_recipe(one, [first, part])[0], 1e-4)
 
 
 @pytest.mark.parametrize("parameters", [{"weight": "much"}, {"lambda": "x"}, {"weight": True}])
@@ -186,9 +202,28 @@ def test_what_is_written_makes_itself_again(tmp_path: Path) -> None:
     assert "base_model: tiny/base" in readme
     assert all(sha in readme for sha in card.parents.values())
     assert "in the mean" in readme
+    text = (tmp_path / "out/merge.yaml").read_text()
+    assert str(tmp_path) not in text  # it may be shipped, and moved together with the adapters
+    values = yaml.safe_load(text)
+    assert values["parameters"] == {"sign": "total", "vote": "plain", "divide": "count"} | values["parameters"]
+    assert json.loads((tmp_path / "out/adapter_config.json").read_text())["base_model_name_or_path"] == "tiny/base"
     write_adapter(pair()[0], tmp_path / "es", "float32")
     with pytest.raises(CaloraError, match="is not the adapter of this recipe"):
         read_models(again)
+
+
+def test_what_peft_says_of_the_base_model_is_kept(tmp_path: Path) -> None:
+    for adapter, base in zip(pair(), ("some/model", "other/model"), strict=True):
+        assert adapter.card
+        write_adapter(Adapter(adapter.modules), tmp_path / adapter.card.name, "float32", base)
+    alone = MergeRecipe.model_validate({"merge_method": "product", "models": [{"model": str(tmp_path / "es")}]})
+    parents, resolved = read_models(alone)
+    assert resolved.base_model == "other/model"
+    write_merged(parents[0], tmp_path / "out", resolved, parents, {}, name="es")
+    assert json.loads((tmp_path / "out/adapter_config.json").read_text())["base_model_name_or_path"] == "other/model"
+    models = [{"model": str(tmp_path / name)} for name in ("summary", "es")]
+    with pytest.warns(UserWarning, match="different base models: some/model, other/model"):
+        assert read_models(recipe(models=models))[1].base_model is None
 
 
 def test_an_adapter_is_a_folder_first_and_mergekits_second_half_next(tmp_path: Path) -> None:

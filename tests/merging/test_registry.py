@@ -32,7 +32,7 @@ def test_every_method_is_there_with_its_source() -> None:
 
 
 def test_a_method_is_found_by_its_aliases() -> None:
-    assert find_merge_method("linear").merge is linear_factors
+    assert find_merge_method("linear_factors").merge is linear_factors
     assert find_merge_method("task_arithmetic").merge is linear_product
     for method in merge_methods().values():
         assert all(find_merge_method(name) is method for name in (method.name, *method.aliases))
@@ -51,8 +51,8 @@ def test_an_unknown_parameter_is_refused() -> None:
 
 
 def test_a_name_is_given_once() -> None:
-    with pytest.raises(ValueError, match="two merges are called linear, ties"):
-        merge_method("ties", title="", source="", aliases=("linear", "new"))(linear_product)
+    with pytest.raises(ValueError, match="two merges are called ties, ties_svd"):
+        merge_method("ties", title="", source="", aliases=("ties_svd", "new"))(linear_product)
     with pytest.raises(CaloraError):
         find_merge_method("new")
 

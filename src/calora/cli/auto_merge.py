@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from calora.merging.search import Trial
 
-FINALISTS = 4
+BUDGET, FINALISTS = 40, 4
 
 
 def search(
@@ -29,7 +29,7 @@ def search(
         adapters: Their folders.
         out: Folder of the merged adapter.
         composition: What it is for.
-        backbone: The adapters' own if None.
+        backbone: What the adapters say if None.
         data: Examples of one's own; the validation split of the Everyday corpus if None.
         budget: How many merges are tried by loss.
         force: Replace `out`.
@@ -50,17 +50,13 @@ def search(
     examples = options.evaluation_examples(parsed, data, "validation")
 
     from calora.attach import attached
-    from calora.backbone import Backbone
     from calora.bench.making import retrieval_of
     from calora.cli.show import console
     from calora.console import counting
     from calora.training.data import EncodedExamples
     from calora.training.mean_loss import mean_loss
 
-    first = parents[0].card
-    loaded = Backbone.load(backbone or (first.backbone if first else "gemma3-270m"))
-    for parent in parents:
-        loaded.check_adapter(parent)
+    loaded = options.backbone_of(parents, wanted.base_model, backbone)
     prompt = loaded.prompt(parsed)
     encoded = EncodedExamples(loaded, prompt, lambda epoch: examples)
 
@@ -85,7 +81,7 @@ def search(
     recipe = wanted.model_copy(update={"merge_method": best.method, "models": entries})
     merged, errors = merge_by_recipe(recipe, parents)
     assert isinstance(merged, Adapter)
-    write_merged(merged, out, recipe, parents, errors, name=str(parsed), prompt=prompt)
+    write_merged(merged, out, recipe, parents, errors, name=str(parsed), asked=(loaded, parsed))
     console.print(_table(tried[:10]))
     options.say(
         f"wrote {out}: {best.method}, rank {merged.rank}; {len(tried)} merges tried on {len(examples)} examples"

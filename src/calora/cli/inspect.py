@@ -1,6 +1,6 @@
 """calora inspect: what adapters have to do with each other, and what a merge leaves of each."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,15 +32,16 @@ def command(
     from rich.console import Console
 
     from calora.merging.diagnostics import inspect_merge
-    from calora.report.inspection import by_kind, in_all
+    from calora.report.inspection import between, by_kind, in_all
     from calora.storage import write_text
 
-    values, _ = options.read_parents(adapters)
+    values, parents = options.read_parents(adapters)
     chosen = dict(map(options.parse_parameter, parameter or ()))
     found = inspect_merge(values, method, options.parse_strengths(strengths), rank=rank, preset=preset, **chosen)
+    found = replace(found, names=tuple(parents))  # an adapter without a card by its folder
     console = Console()
-    console.print(in_all(found))
-    console.print(by_kind(found))
+    for table in (in_all(found), by_kind(found), *([between(found)] if len(parents) > 1 else [])):
+        console.print(table)
     for warning in found.warnings():
         console.print(f"[bold yellow]warning:[/] {warning}", soft_wrap=True)
     if json_file is not None:

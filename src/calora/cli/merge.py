@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from calora.cli import options
-from calora.cli.auto_merge import search
+from calora.cli.auto_merge import BUDGET, search
 
 if TYPE_CHECKING:
     from calora.merging.recipe import MergeRecipe
@@ -32,17 +32,24 @@ def command(
     energy: Annotated[
         float | None, typer.Option(help="Cut it to the ranks that keep this share of each squared norm.")
     ] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="Of what is written: float32, float16, or bfloat16 if left out.")
+    ] = None,
     composition: Annotated[
         str | None, typer.Option(help="What it will be asked for; gives its prompt, so that `calora run` can use it.")
     ] = None,
-    backbone: Annotated[str | None, typer.Option(help="Only to write the prompt of --composition.")] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="For --composition: what the adapters are for, if they do not say.")
+    ] = None,
     auto: Annotated[bool, typer.Option("--auto", help="Search method and strengths for --composition.")] = False,
     data: options.DataOption = None,
-    budget: Annotated[int, typer.Option(min=1, help="How many merges --auto tries.")] = 40,
+    budget: Annotated[
+        int | None, typer.Option(min=1, help=f"How many merges --auto tries; {BUDGET} if left out.")
+    ] = None,
     listed: Annotated[bool, typer.Option("--list", help="Show the methods and their parameters.")] = False,
     force: Annotated[bool, typer.Option(help="Replace OUT.")] = False,
 ) -> None:
-    """Merge adapters over their low-rank factors; a backbone is opened only for --composition's prompt.
+    """Merge adapters over their low-rank factors; a backbone is opened only for --composition's prompt, or by --auto.
 
     With a recipe: calora merge recipe.yaml OUT
     """
@@ -54,13 +61,18 @@ def command(
     from calora.errors import CaloraError
 
     places = list(adapters or ())
-    told = {"--method": method, "--preset": preset, "--strengths": strengths, "--parameter": parameter}
-    ignored = [name for name, value in (told | {"--rank": rank, "--energy": energy}).items() if value is not None]
+    told: dict[str, object] = {"--method": method, "--preset": preset, "--strengths": strengths, "--rank": rank}
+    told |= {"--parameter": parameter, "--energy": energy, "--dtype": dtype}
+    ignored = [name for name, value in told.items() if value is not None]
+    if not auto:
+        searched = {"--data": data, "--budget": budget}
+        _refuse([name for name, value in searched.items() if value is not None], "only --auto searches")
+        _refuse(["--backbone"] if backbone and not composition else [], "it is for --composition's prompt")
     if auto:
         _refuse(ignored, "--auto finds them")
         if composition is None or out is None or not places:
             raise CaloraError("--auto needs adapters, --composition and --out", "what is it to be for, and where to?")
-        search(places, out, composition, backbone, data, budget, force)
+        search(places, out, composition, backbone, data, budget or BUDGET, force)
         return
     if places and places[0].suffix in (".yaml", ".yml"):
         if len(places) > 2 or (len(places) == 2 and out is not None):
@@ -69,7 +81,7 @@ def command(
         out = places[1] if len(places) == 2 else out
         recipe = _read(places[0])
     else:
-        recipe = _made(places, method or "factors", preset, strengths, parameter or [], rank, energy)
+        recipe = _made(places, method or "factors", preset, strengths, parameter or [], rank, energy, dtype)
     if out is None:
         raise CaloraError("where to?", "name a folder for the merged adapter: --out merged")
     _merge(recipe, out, composition, backbone, force)
@@ -96,6 +108,7 @@ def _made(
     parameters: list[str],
     rank: int | None,
     energy: float | None,
+    dtype: str | None,
 ) -> "MergeRecipe":
     """The recipe that the options say."""
     from pydantic import ValidationError
@@ -120,15 +133,18 @@ def _made(
         ModelEntry(model=str(folder), parameters={key: values[place] for key, values in of_each.items()})
         for place, folder in enumerate(adapters)
     )
-    name = find_convention(method, preset).method if preset is None else method
+    if preset is None and method != "linear" and (ours := find_convention(method).method) != method:
+        options.say(f"{method} is read as calora's {ours}; with --preset peft or mergekit as that tool means it")
+        method = ours
     try:
         return MergeRecipe(
-            merge_method=name,
+            merge_method=method,
             models=entries,
             preset=preset,  # type: ignore[arg-type]
             parameters=chosen,
             rank=rank,
             energy=energy,
+            **({"dtype": dtype} if dtype else {}),  # type: ignore[arg-type]
         )
     except ValidationError as error:
         first = error.errors()[0]
@@ -137,7 +153,6 @@ def _made(
 
 def _merge(recipe: "MergeRecipe", out: Path, composition: str | None, backbone: str | None, force: bool) -> None:
     from calora.adapter import Adapter
-    from calora.errors import CaloraError
     from calora.merging.recipe import full_rank, merge_by_recipe
     from calora.merging.shipping import lost, parent_names, read_models, write_merged
     from calora.tasks import Composition
@@ -150,13 +165,7 @@ def _merge(recipe: "MergeRecipe", out: Path, composition: str | None, backbone: 
         recipe = recipe.model_copy(update={"rank": max(parent.rank for parent in parents)})
     merged, errors = merge_by_recipe(recipe, parents)
     assert isinstance(merged, Adapter)
-    prompt = None
-    if parsed is not None:
-        from calora.backbone import Backbone
-
-        origin = backbone or (parents[0].card.backbone if parents[0].card else None)
-        if origin is None:
-            raise CaloraError("the adapters do not say what backbone they are for", "name it: --backbone")
-        prompt = Backbone.load(origin).prompt(parsed)
-    write_merged(merged, out, recipe, parents, errors, name=composition or "+".join(names), prompt=prompt)
-    options.say(f"wrote {out}: {recipe.merge_method}, rank {merged.rank}{f'; {lost(errors)}' if errors else ''}")
+    asked = (options.backbone_of(parents, recipe.base_model, backbone), parsed) if parsed is not None else None
+    write_merged(merged, out, recipe, parents, errors, name=composition or "+".join(names), asked=asked)
+    told = f"rank {merged.rank}, {recipe.dtype}{f'; {lost(errors)}' if errors else ''}"
+    options.say(f"wrote {out}: {recipe.merge_method}, {told}")

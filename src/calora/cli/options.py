@@ -17,6 +17,7 @@ from calora.tasks import Composition
 
 if TYPE_CHECKING:
     from calora.adapter import Adapter
+    from calora.backbone import Backbone
     from calora.corpus import Example
     from calora.training.data import ExamplesOf
 
@@ -113,6 +114,28 @@ def read_parents(folders: Sequence[Path]) -> "tuple[list[Adapter], dict[str, str
         adapters.append(adapter)
         parents[name] = adapter_sha256(folder)
     return adapters, parents
+
+
+def backbone_of(adapters: "Sequence[Adapter]", base: str | None, named: str | None) -> "Backbone":
+    """The backbone that adapters are for, and that they fit.
+
+    Args:
+        adapters: Of one backbone.
+        base: What a recipe or the adapters' configurations say.
+        named: What the user says, which comes first; their cards come next.
+
+    Raises:
+        CaloraError: Nothing says which, it cannot be loaded, or an adapter does not fit it.
+    """
+    from calora.backbone import Backbone
+
+    origin = named or next((adapter.card.backbone for adapter in adapters if adapter.card), base)
+    if origin is None:
+        raise CaloraError("the adapters do not say what backbone they are for", "name it: --backbone")
+    backbone = Backbone.load(origin)
+    for adapter in adapters:
+        backbone.check_adapter(adapter)
+    return backbone
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from calora.adapter import Adapter, Factors
 from calora.errors import CaloraError
 from calora.merging.conventions import Convention, find_convention, in_mergekits_words
 from calora.merging.dense import DenseUpdate, truncated_part
-from calora.merging.inputs import checked, modules
+from calora.merging.inputs import checked, modules, warn_of_other_weights
 from calora.merging.registry import find_merge_method
 from calora.storage import Array
 
@@ -32,7 +32,8 @@ def merge(
         method: A name of `merge_methods`, an alias of one, or a preset's.
         strengths: One number an adapter, any sign; the method's own default if None.
         preset: Read the name and its defaults as `peft` or `mergekit` does.
-        rank: Cut the result to a rank, module by module as it is made.
+        rank: Cut the result to a rank, module by module as it is made; where a rule looks at whole adapters
+            (`scope="adapter"`), all updates are there before the first is cut.
         energy: Instead, the least share of each update's squared norm that is to be left.
         parameters: The method's own.
 
@@ -98,6 +99,7 @@ def _resolved(
     parameters: Mapping[str, Any],
 ) -> tuple[Convention, Sequence[float] | None]:
     """The method with its parameters, and the strengths as they count."""
+    warn_of_other_weights(adapters)
     convention = find_convention(method, preset)
     if preset == "mergekit":
         convention = in_mergekits_words(convention, parameters)

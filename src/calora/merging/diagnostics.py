@@ -28,12 +28,12 @@ class ModuleFacts:
         norms: Frobenius norm of each update; 0 where an adapter lacks it.
         effective_ranks: Of each update, the exponential of the entropy of its singular values' shares (Roy and
             Vetterli, 2007).
-        cosine: Between updates, the mean over pairs.
-        sign_conflict: The share of entries at which not all updates have one sign; half for two that have nothing to do
-            with each other. Zero updates have no sign.
-        output_overlap: How much of one update's column space lies in another's, from 0 to 1: the mean squared cosine of
-            their principal angles, the mean over pairs.
-        input_overlap: The same of their row spaces.
+        cosines: Between updates, of each pair, in the order of `pairs_of`.
+        sign_conflict: Of the entries that two updates or more have, the share at which not all have one sign; half for
+            two that have nothing to do with each other. An entry of 0 has no sign.
+        output_overlaps: How much of one update's column space lies in another's, from 0 to 1: the mean squared cosine
+            of their principal angles; of each pair.
+        input_overlaps: The same of their row spaces.
         shares: What the merge holds of each update, <dW', dW_i> / |dW_i|^2: its strength where updates are orthogonal.
         merge_norm: Frobenius norm of the merge.
         foreign: The share of the merge's squared norm that is no combination of the updates.
@@ -43,14 +43,29 @@ class ModuleFacts:
     module: str
     norms: tuple[float, ...]
     effective_ranks: tuple[float, ...]
-    cosine: float
+    cosines: tuple[float, ...]
     sign_conflict: float
-    output_overlap: float
-    input_overlap: float
+    output_overlaps: tuple[float, ...]
+    input_overlaps: tuple[float, ...]
     shares: tuple[float, ...]
     merge_norm: float
     foreign: float
     cut: float
+
+    @property
+    def cosine(self) -> float:
+        """The mean over pairs; 1 for one adapter alone."""
+        return _mean(self.cosines)
+
+    @property
+    def output_overlap(self) -> float:
+        """The mean over pairs; 1 for one adapter alone."""
+        return _mean(self.output_overlaps)
+
+    @property
+    def input_overlap(self) -> float:
+        """The mean over pairs; 1 for one adapter alone."""
+        return _mean(self.input_overlaps)
 
 
 @dataclass(frozen=True)
@@ -59,11 +74,13 @@ class Inspection:
 
     Args:
         names: Of the adapters.
+        method: Of the merge.
         rank: At which the merge's error is told.
         modules: The facts of each module.
     """
 
     names: tuple[str, ...]
+    method: str
     rank: int
     modules: tuple[ModuleFacts, ...]
 
@@ -78,11 +95,12 @@ class Inspection:
     def warnings(self) -> list[str]:
         """What a person should know before using this merge, a sentence each."""
         said = []
+        other = "" if self.method == "product" else ", or merge with product"
         for name, share in zip(self.names, self.shares(), strict=True):
             if abs(share) < WASHED_OUT:
                 said.append(
                     f"{name} is left at {share:.2f} of its strength: below {WASHED_OUT} little of its task is left; "
-                    "raise its strength, or merge with product"
+                    f"raise its strength{other}"
                 )
         squares = sum(one.merge_norm**2 for one in self.modules)
         foreign = sum(one.foreign * one.merge_norm**2 for one in self.modules) / squares if squares else 0.0
@@ -119,11 +137,17 @@ def inspect_merge(
         _facts(module, [adapter.modules.get(module) for adapter in adapters], part, rank)
         for module, part in merged_modules(adapters, method, strengths, **options)
     ]
-    return Inspection(tuple(names(adapters)), rank, tuple(facts))
+    return Inspection(tuple(names(adapters)), method, rank, tuple(facts))
+
+
+def pairs_of(names: Sequence[str]) -> list[tuple[str, str]]:
+    """The pairs of adapters, in the order of what is told of each pair."""
+    return list(combinations(names, 2))
 
 
 def _facts(module: str, pairs: Sequence[Factors | None], merged: Factors | Array, rank: int) -> ModuleFacts:
     products = gram(pairs)
+    between = cosines(products)
     norms = np.sqrt(np.maximum(0.0, products.diagonal()))
     with_merge = np.array([0.0 if pair is None else _inner_with(pair, merged) for pair in pairs])
     squares = norms**2
@@ -132,16 +156,18 @@ def _facts(module: str, pairs: Sequence[Factors | None], merged: Factors | Array
     )
     length = float(np.sqrt(square)) if square > _ROUNDING * squares.sum() else 0.0
     present = [pair for pair, norm in zip(pairs, norms, strict=True) if pair is not None and norm]
-    bases = [_bases(pair) for pair in present]
-    bases += [(left[:, :0], right[:, :0]) for left, right in bases[:1] for _ in range(len(pairs) - len(present))]
+    found = {id(pair): _bases(pair) for pair in present}
+    out, inside = merged.shape
+    empty = np.zeros((out, 0), np.float32), np.zeros((inside, 0), np.float32)
+    bases = [found.get(id(pair), empty) for pair in pairs]
     return ModuleFacts(
         module=module,
         norms=tuple(map(float, norms)),
         effective_ranks=tuple(0.0 if pair is None else _effective_rank(pair) for pair in pairs),
-        cosine=_mean_over_pairs(cosines(products)),
+        cosines=tuple(float(between[pair]) for pair in combinations(range(len(pairs)), 2)),
         sign_conflict=_sign_conflict(present),
-        output_overlap=_overlap([left for left, _ in bases]),
-        input_overlap=_overlap([right for _, right in bases]),
+        output_overlaps=_overlaps([left for left, _ in bases]),
+        input_overlaps=_overlaps([right for _, right in bases]),
         shares=tuple(map(float, np.divide(with_merge, squares, out=np.zeros_like(squares), where=squares > 0))),
         merge_norm=length,
         foreign=_foreign(products, with_merge, length),
@@ -163,17 +189,17 @@ def _effective_rank(pair: Factors) -> float:
     return float(np.exp(-np.sum(shares * np.log(shares))))
 
 
-def _mean_over_pairs(matrix: Doubles) -> float:
-    found = [matrix[row, column] for row, column in combinations(range(len(matrix)), 2)]
+def _mean(found: Sequence[float]) -> float:
     return float(np.mean(found)) if found else 1.0
 
 
 def _sign_conflict(pairs: Sequence[Factors]) -> float:
     if len(pairs) < 2:
         return 0.0
-    positive = [pair.update() > 0 for pair in pairs]
-    together = np.logical_and.reduce(positive) | ~np.logical_or.reduce(positive)
-    return float(1 - together.mean())
+    signs = [np.sign(pair.update()).astype(np.int8) for pair in pairs]
+    shared = np.count_nonzero(signs, axis=0) > 1
+    both = (np.max(signs, axis=0) > 0) & (np.min(signs, axis=0) < 0)
+    return float(both.sum() / max(1, shared.sum()))
 
 
 def _bases(pair: Factors) -> tuple[Array, Array]:
@@ -182,12 +208,11 @@ def _bases(pair: Factors) -> tuple[Array, Array]:
     return u[:, kept], vt[kept].T
 
 
-def _overlap(bases: Sequence[Array]) -> float:
-    shared = [
+def _overlaps(bases: Sequence[Array]) -> tuple[float, ...]:
+    return tuple(
         float(np.sum((one.T @ other) ** 2)) / max(1, min(one.shape[1], other.shape[1]))
         for one, other in combinations(bases, 2)
-    ]
-    return float(np.mean(shared)) if shared else 1.0
+    )
 
 
 def _foreign(products: Doubles, with_merge: Doubles, length: float) -> float:

@@ -1,6 +1,7 @@
 """What every merge takes: adapters that fit each other, a strength each, the modules that any of them has."""
 
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -42,6 +43,14 @@ def checked(adapters: Sequence[Adapter], strengths: Sequence[float] | None, defa
                     "merge adapters of one backbone",
                 )
     return weights
+
+
+def warn_of_other_weights(adapters: Sequence[Adapter]) -> None:
+    """Warn of adapters that were trained on other weights of one architecture; other shapes `checked` refuses."""
+    cards = {adapter.card.backbone_sha256: adapter.card for adapter in reversed(adapters) if adapter.card}
+    if len(cards) > 1:
+        told = " and ".join(f"{card.name} on {card.backbone} ({sha[:8]})" for sha, card in reversed(cards.items()))
+        warnings.warn(f"the adapters were trained on different weights: {told}", stacklevel=4)
 
 
 def one_rank(module: str, pairs: Sequence[Factors]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from calora.adapter import Adapter, Factors
+from calora.adapter import Adapter, Factors, module_kind
 from calora.errors import CaloraError
 from calora.merging.inputs import checked, names
 from calora.storage import Array, read_card, read_tensors, write_tensors, write_text, writing_folder
@@ -99,14 +99,9 @@ def projected(adapters: Sequence[Adapter], projections: Mapping[str, Array]) -> 
     modules = {}
     for module, pairs in _by_module(adapters).items():
         rank = sum(pair.rank for pair in pairs)
-        b = np.concatenate([pair.b for pair in pairs], axis=1) @ _of(projections, kind_of(module), (rank, rank))
+        b = np.concatenate([pair.b for pair in pairs], axis=1) @ _of(projections, module_kind(module), (rank, rank))
         modules[module] = Factors(np.concatenate([pair.a for pair in pairs]), b)
     return Adapter(modules)
-
-
-def kind_of(module: str) -> str:
-    """The kind of a module, which all layers share: `q_proj` of `model.layers.0.self_attn.q_proj`."""
-    return module.rpartition(".")[2]
 
 
 def _by_module(adapters: Sequence[Adapter]) -> dict[str, list[Factors]]:

@@ -16,7 +16,7 @@ from calora.merging.registry import merge_method
     "factors",
     title="Linear merge of the factors",
     source="https://arxiv.org/abs/2507.16083",
-    aliases=("linear", "linear_factors"),
+    aliases=("linear_factors",),
 )
 def linear_factors(
     adapters: Sequence[Adapter],

@@ -1,13 +1,12 @@
 """A merge as a file, in mergekit's vocabulary: models, parameters over layers and modules, a method."""
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from calora.adapter import Adapter, Factors
+from calora.adapter import Adapter, Factors, layer_of
 from calora.errors import CaloraError
 from calora.merging.apply import merge_measured, part_of
 from calora.merging.conventions import Preset, find_convention
@@ -18,7 +17,6 @@ from calora.storage import read_recipe_file
 
 Scalar = bool | int | float | str
 Along = Annotated[tuple[float, ...], Field(min_length=1)]
-_LAYER = re.compile(r"\.(\d+)\.")
 
 
 class _Strict(BaseModel):
@@ -74,18 +72,15 @@ class MergeRecipe(_Strict):
 
     @model_validator(mode="after")
     def _is_clear(self) -> "MergeRecipe":
-        if self.preset is None and self.merge_method == "linear":
-            raise ValueError(
-                "`linear` is the mean of the factors in the paper, a sum of roots in PEFT, a mean of the updates in "
-                "mergekit: say `factors`, or `preset: peft`, or `preset: mergekit`"
-            )
         if self.rank is not None and self.energy is not None:
             raise ValueError("give `rank` or `energy`, not both")
         for key in sorted(_AT_THE_TOP & set(self.parameters)):
             raise ValueError(f"`{key}` does not stand in `parameters` but beside it")
         for entry in self.models:
             for key in sorted(set(entry.parameters) - set(_OF_EACH)):
-                raise ValueError(f"{entry.model}: `{key}` is one for all adapters; of each are {', '.join(_OF_EACH)}")
+                raise ValueError(f"{entry.model}: `{key}` is no parameter of each, which are {', '.join(_OF_EACH)}")
+            if entry.model == self.base_model and self.merge_method != "slerp":
+                raise ValueError(f"{entry.model} is the base model, which has no update: leave it out of `models`")
         return self
 
 
@@ -94,14 +89,16 @@ _AT_THE_TOP = {"rank", "energy", "preset", "method", "strengths", "adapters"}
 
 
 def read_merge_recipe(path: str | Path) -> MergeRecipe:
-    """Read a recipe in YAML.
+    """Read a recipe in YAML. An adapter's folder is looked for beside the recipe first, then from where one is.
 
     Raises:
         CaloraError: The file is missing, is not YAML, or has unknown, missing or wrong keys.
     """
     recipe = read_recipe_file(Path(path), MergeRecipe)
     find_convention(recipe.merge_method, recipe.preset)
-    return recipe
+    beside = [(entry, Path(path).parent / entry.model) for entry in recipe.models]
+    models = tuple(one.model_copy(update={"model": str(place)}) if place.is_dir() else one for one, place in beside)
+    return recipe.model_copy(update={"models": models})
 
 
 def merge_by_recipe(recipe: MergeRecipe, adapters: Sequence[Adapter]) -> tuple[Adapter | DenseUpdate, dict[str, float]]:
@@ -164,10 +161,10 @@ def _settings(recipe: MergeRecipe, module: str, depth: float) -> tuple[list[floa
         return found if found is not None else _value(recipe.parameters.get(key), module, depth)
 
     weights = [of(entry, "weight") for entry in recipe.models]
-    if any(weight is None for weight in weights) and any(weight is not None for weight in weights):
+    if None in weights and ("weight" in recipe.parameters or any("weight" in one.parameters for one in recipe.models)):
         raise CaloraError(
-            f"{module}: {recipe.models[weights.index(None)].model} has no weight, other adapters have",
-            "give each one, or one for all in `parameters`",
+            f"{module}: no weight is given for {recipe.models[weights.index(None)].model}, others are",
+            "give each adapter one, or one for all in `parameters`; a value without a filter is for all that is left",
         )
     parameters = {key: _value(setting, module, depth) for key, setting in recipe.parameters.items()}
     parameters = {key: value for key, value in parameters.items() if value is not None and key != "weight"}
@@ -225,9 +222,8 @@ def _value(setting: Any, module: str, depth: float) -> Any:
 
 def _depth(module: str, names: Sequence[str]) -> float:
     """Where a module's layer lies between the first (0) and the last (1)."""
-    last = max((int(match[1]) for name in names if (match := _LAYER.search(name))), default=0)
-    match = _LAYER.search(module)
-    return int(match[1]) / last if match and last else 0.0
+    last = max((layer_of(name) or 0 for name in names), default=0)
+    return (layer_of(module) or 0) / last if last else 0.0
 
 
 def _check_scope(recipe: MergeRecipe, parameters: Mapping[str, Any]) -> None:

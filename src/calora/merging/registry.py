@@ -133,6 +133,11 @@ def find_merge_method(name: str) -> MergeMethod:
     Raises:
         CaloraError: There is none; the hint lists the names.
     """
+    if name == "linear":
+        raise CaloraError(
+            "`linear` is the paper's mean of the factors, PEFT's sum with roots, mergekit's mean of the updates",
+            "say `factors`, or take the preset `peft` or `mergekit`",
+        )
     if name not in _BY_ANY_NAME:
         raise CaloraError(f"no merge is called {name!r}", f"names: {', '.join(merge_methods())}")
     return _BY_ANY_NAME[name]

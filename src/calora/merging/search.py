@@ -11,10 +11,11 @@ from pydantic import BaseModel, ConfigDict
 from calora.adapter import Adapter
 from calora.errors import CaloraError
 from calora.merging.apply import merge
-from calora.merging.inputs import checked
+from calora.merging.inputs import checked, modules
 
 METHODS = ("product", "factors", "karcher", "tsv_m", "iso_c", "knots", "core")
-"""Those whose result is an adapter, whole; `factors` is left out where the adapters differ in rank."""
+"""Those whose result is an adapter, whole, but for `cat` (`product` with other strengths) and `slerp` (between two, and
+near `karcher`); `factors` is left out where the adapters differ in rank."""
 _LEAST, _MOST = 0.2, 1.8
 _SCALES = (1.0, 0.6)
 _BEST = 3
@@ -74,7 +75,9 @@ def search_merge(
             finalist, or the adapters do not fit each other.
     """
     checked(adapters, None, 1.0)
-    if len({pair.rank for adapter in adapters for pair in adapter.modules.values()}) > 1:
+    _nevergrad()  # told before the first loss
+    pairs = [[one.modules[module].rank for one in adapters if module in one.modules] for module in modules(adapters)]
+    if any(len(set(ranks)) > 1 for ranks in pairs):
         methods = [method for method in methods if method != "factors"]
     if budget < len(_SCALES) * len(methods):
         raise CaloraError(f"budget {budget} for {len(methods)} methods", f"each is tried {len(_SCALES)} times at least")
@@ -115,10 +118,7 @@ def search_merge(
 
 def _minimize(loss: Callable[[Sequence[float]], float], start: Sequence[float], budget: int, seed: int) -> None:
     """Let Nevergrad ask for the loss of strengths, so many times."""
-    try:
-        import nevergrad
-    except ImportError as error:
-        raise CaloraError("a search needs nevergrad, which is not installed", "pip install 'calora[search]'") from error
+    nevergrad = _nevergrad()
     if budget < 1:
         return
     place: Any = nevergrad.p.Array(init=np.clip(start, _LEAST, _MOST), lower=_LEAST, upper=_MOST)
@@ -127,3 +127,11 @@ def _minimize(loss: Callable[[Sequence[float]], float], start: Sequence[float], 
         # Nevergrad hands scipy a tolerance of 0, which scipy reports and replaces by its own.
         warnings.filterwarnings("ignore", "COBYLA: Invalid", UserWarning, r"scipy\.")
         nevergrad.optimizers.NGOpt(place, budget=budget).minimize(lambda strengths: loss(strengths.tolist()))
+
+
+def _nevergrad() -> Any:
+    try:
+        import nevergrad
+    except ImportError as error:
+        raise CaloraError("a search needs nevergrad, which is not installed", "pip install 'calora[search]'") from error
+    return nevergrad

@@ -1,19 +1,25 @@
 """What stands beside a merged adapter: the recipe that makes it again, and a model card."""
 
+import os
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from calora import __version__
-from calora.adapter import Adapter, AdapterCard, adapter_sha256, read_adapter, write_adapter
+from calora.adapter import Adapter, AdapterCard, adapter_sha256, base_model_of, read_adapter, write_adapter
 from calora.errors import CaloraError
 from calora.merging.conventions import find_convention
 from calora.merging.recipe import MergeRecipe
 from calora.merging.registry import find_merge_method
 from calora.storage import write_text
-from calora.tasks import Prompt
+from calora.tasks import Composition
+
+if TYPE_CHECKING:
+    from calora.backbone import Backbone
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(@.+)?")
 
@@ -48,12 +54,12 @@ def adapter_folder(reference: str) -> Path:
 
 
 def read_models(recipe: MergeRecipe) -> tuple[list[Adapter], MergeRecipe]:
-    """The adapters of a recipe, and the recipe with their folders' SHA-256.
+    """The adapters of a recipe, and the recipe with their folders' SHA-256 and the base model that they name.
 
     Raises:
         CaloraError: One cannot be read, or is not the one the recipe was written for.
     """
-    adapters, entries = [], []
+    adapters, entries, bases = [], [], dict[str, None]()
     for entry in recipe.models:
         folder = adapter_folder(entry.model)
         adapters.append(read_adapter(folder))
@@ -64,7 +70,12 @@ def read_models(recipe: MergeRecipe) -> tuple[list[Adapter], MergeRecipe]:
                 "take that one, or leave out `sha256`",
             )
         entries.append(entry.model_copy(update={"sha256": found}))
-    return adapters, recipe.model_copy(update={"models": tuple(entries)})
+        if base := base_model_of(folder):
+            bases[base] = None
+    if len(bases) > 1:
+        warnings.warn(f"the adapters were trained on different base models: {', '.join(bases)}", stacklevel=2)
+    base = recipe.base_model or (next(iter(bases)) if len(bases) == 1 else None)
+    return adapters, recipe.model_copy(update={"models": tuple(entries), "base_model": base})
 
 
 def write_merged(
@@ -75,7 +86,7 @@ def write_merged(
     errors: Mapping[str, float],
     *,
     name: str,
-    prompt: Prompt | None = None,
+    asked: "tuple[Backbone, Composition] | None" = None,
 ) -> None:
     """Write a merged adapter with its card, `merge.yaml`, which makes it again, and a model card for people.
 
@@ -86,27 +97,45 @@ def write_merged(
         parents: The adapters it is made of.
         errors: The relative error of each module that was cut.
         name: On its card.
-        prompt: What it is asked with; None for one that is only a part of something.
+        asked: The backbone, and the composition that it is asked for; None for one that is only a part of something.
+            Without it and without a card of a parent there is no card: PEFT's files do not say a backbone's SHA-256.
 
     Raises:
         CaloraError: The place cannot be written.
     """
     first = next((parent.card for parent in parents if parent.card), None)
-    values = recipe.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+    values = _resolved(recipe, Path(out))
     shas = dict(zip(parent_names(recipe, parents), (str(entry.sha256) for entry in recipe.models), strict=True))
-    if first is not None:
+    origin = asked[0] if asked else None
+    if origin is not None or first is not None:
         card = AdapterCard(
             name=name,
-            backbone=first.backbone,
-            backbone_sha256=first.backbone_sha256,
-            prompt=prompt,
+            backbone=origin.name if origin else first.backbone if first else "",
+            backbone_sha256=origin.sha256 if origin else first.backbone_sha256 if first else "",
+            prompt=asked[0].prompt(asked[1]) if asked else None,
             parents=shas,
             training={"merge": values},
         )
         merged = merged.with_card(card)
-    write_adapter(merged, out, recipe.dtype)
-    write_text(Path(out) / "merge.yaml", f"# calora merge merge.yaml OUT\n{yaml.safe_dump(values, sort_keys=False)}")
+    write_adapter(merged, out, recipe.dtype, recipe.base_model)
+    head = f"# calora {__version__}: calora merge merge.yaml OUT\n"
+    write_text(Path(out) / "merge.yaml", head + yaml.safe_dump(values, sort_keys=False))
     write_text(Path(out) / "README.md", _readme(merged, recipe, shas, errors, name))
+
+
+def _resolved(recipe: MergeRecipe, out: Path) -> dict[str, Any]:
+    """A recipe's values with every parameter of the method, and with folders as they lie from where it is written."""
+    values = recipe.model_dump(mode="json", exclude_none=True)
+    if recipe.preset is None:  # a preset's own values are the tool's, and not ours to change
+        of_each = {key for entry in recipe.models for key in entry.parameters}
+        own = find_merge_method(recipe.merge_method).defaults
+        defaults = {key: value for key, value in own.items() if value is not None and key not in of_each}
+        values["parameters"] = {**defaults, **values["parameters"]}
+    for entry in values["models"]:
+        folder = adapter_folder(entry["model"]) if not _HUB_ID.fullmatch(entry["model"]) else Path(entry["model"])
+        if folder.is_dir():
+            entry["model"] = Path(os.path.relpath(folder, out)).as_posix()
+    return values
 
 
 def parent_names(recipe: MergeRecipe, parents: Sequence[Adapter]) -> list[str]:

@@ -1,6 +1,5 @@
 """An inspection of adapters as tables and as a heat map."""
 
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -8,19 +7,20 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
-from calora.adapter import module_kind
-from calora.merging.diagnostics import WASHED_OUT, Inspection, ModuleFacts
+from calora.adapter import layer_of, module_kind
+from calora.merging.diagnostics import WASHED_OUT, Inspection, ModuleFacts, pairs_of
 
-_LAYER = re.compile(r"\.(\d+)\.")
 _ORDER = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 Figure = Callable[[ModuleFacts], float]
-_COMMON: tuple[tuple[str, Figure, str], ...] = (
-    ("cosine", lambda one: one.cosine, ".2f"),
-    ("signs in\nconflict %", lambda one: 100 * one.sign_conflict, ".0f"),
-    ("overlap of\noutputs %", lambda one: 100 * one.output_overlap, ".0f"),
-    ("overlap of\ninputs %", lambda one: 100 * one.input_overlap, ".0f"),
+_OF_MERGE: tuple[tuple[str, Figure, str], ...] = (
     ("of no\nadapter %", lambda one: 100 * one.foreign, ".0f"),
     ("cut to\nrank, error %", lambda one: 100 * one.cut, ".1f"),
+)
+
+_OF_PAIRS: tuple[tuple[str, Callable[[ModuleFacts, int], float], str], ...] = (
+    ("cosine", lambda one, pair: one.cosines[pair], ".2f"),
+    ("overlap of\noutputs %", lambda one, pair: 100 * one.output_overlaps[pair], ".0f"),
+    ("overlap of\ninputs %", lambda one, pair: 100 * one.input_overlaps[pair], ".0f"),
 )
 
 
@@ -45,23 +45,47 @@ def in_all(found: Inspection) -> Table:
 
 
 def by_kind(found: Inspection) -> Table:
-    """The means over the layers, a row for each kind of module; the last row is of all."""
+    """What the merge holds: means over the layers, a row for each kind of module; the last row is of all."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("module", no_wrap=True)
     for name in found.names:
         table.add_column(f"share of\n{name}", justify="right")
-    for head, _, _ in _COMMON:
+    for head, _, _ in _OF_MERGE:
         table.add_column(head.replace("to\nrank", f"to\nrank {found.rank}"), justify="right")
-    for kind in _kinds(found):
-        table.add_row(kind, *_means(found, [one for one in found.modules if module_kind(one.module) == kind]))
-    table.add_section()
-    table.add_row("all", *_means(found, found.modules))
+    for kind, members in _by_kind(found).items():
+        shares = [f"{np.mean([one.shares[place] for one in members]):.2f}" for place in range(len(found.names))]
+        figures = [f"{np.mean([figure(one) for one in members]):{form}}" for _, figure, form in _OF_MERGE]
+        table.add_row(kind, *shares, *figures, end_section=kind == _last_kind(found))
     return table
 
 
-def _means(found: Inspection, modules: Sequence[ModuleFacts]) -> list[str]:
-    shares = [f"{np.mean([one.shares[place] for one in modules]):.2f}" for place in range(len(found.names))]
-    return shares + [f"{np.mean([figure(one) for one in modules]):{form}}" for _, figure, form in _COMMON]
+def between(found: Inspection) -> Table:
+    """What adapters have to do with each other: of two a row for each kind of module, of more a row for each pair."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    two = len(found.names) == 2
+    table.add_column("module" if two else "adapters", no_wrap=True)
+    of_two = [("signs in\nconflict %", lambda one, pair: 100 * one.sign_conflict, ".0f")] if two else []
+    columns = [*_OF_PAIRS, *of_two]
+    for head, _, _ in columns:
+        table.add_column(head, justify="right")
+    rows = [(kind, 0, members) for kind, members in _by_kind(found).items()]
+    if not two:
+        rows = [(", ".join(pair), place, found.modules) for place, pair in enumerate(pairs_of(found.names))]
+    for name, pair, members in rows:
+        means = [f"{np.mean([figure(one, pair) for one in members]):{form}}" for _, figure, form in columns]
+        table.add_row(name, *means, end_section=two and name == _last_kind(found))
+    return table
+
+
+def _by_kind(found: Inspection) -> dict[str, Sequence[ModuleFacts]]:
+    members: dict[str, Sequence[ModuleFacts]] = {
+        kind: [one for one in found.modules if module_kind(one.module) == kind] for kind in _kinds(found)
+    }
+    return members | {"all": found.modules}
+
+
+def _last_kind(found: Inspection) -> str:
+    return _kinds(found)[-1]
 
 
 def draw_map(found: Inspection, place: Path) -> None:
@@ -77,7 +101,7 @@ def draw_map(found: Inspection, place: Path) -> None:
     from matplotlib import pyplot as plt
 
     kinds = _kinds(found)
-    layers = sorted({_layer(one.module) for one in found.modules})
+    layers = sorted({layer_of(one.module) or 0 for one in found.modules})
     panels: list[tuple[str, Figure, float, float, str]] = [
         (f"share of {name} in the merge", lambda one, at=index: one.shares[at], 0, 1, "viridis")  # type: ignore[misc]
         for index, name in enumerate(found.names)
@@ -94,8 +118,9 @@ def draw_map(found: Inspection, place: Path) -> None:
     for axis, (title, value, low, high, colours) in zip(axes[0], panels, strict=True):
         values = np.full((len(layers), len(kinds)), np.nan)
         for one in found.modules:
-            values[layers.index(_layer(one.module)), kinds.index(module_kind(one.module))] = value(one)
-        image = axis.imshow(values, cmap=colours, vmin=low, vmax=max(high, float(np.nanmax(values))), aspect="auto")
+            values[layers.index(layer_of(one.module) or 0), kinds.index(module_kind(one.module))] = value(one)
+        least, most = min(low, float(np.nanmin(values))), max(high, float(np.nanmax(values)))
+        image = axis.imshow(values, cmap=colours, vmin=least, vmax=most, aspect="auto")
         axis.set_title(title, fontsize=9)
         axis.set_xticks(range(len(kinds)), [kind.removesuffix("_proj") for kind in kinds], rotation=60, fontsize=8)
         axis.set_yticks(range(len(layers)), layers, fontsize=7)
@@ -109,8 +134,3 @@ def _kinds(found: Inspection) -> list[str]:
     """The kinds of module, attention before the MLP and in the order of computing."""
     kinds = dict.fromkeys(module_kind(one.module) for one in found.modules)
     return sorted(kinds, key=lambda kind: _ORDER.index(kind) if kind in _ORDER else len(_ORDER))
-
-
-def _layer(module: str) -> int:
-    match = _LAYER.search(module)
-    return int(match[1]) if match else 0

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from calora.adapter import Adapter
+from calora.adapter import Adapter, module_kind
 from calora.attach import Update, hooked, low_rank
 from calora.backbone import Backbone
-from calora.merging.learnt import Learnt, LearntCard, kind_of
+from calora.merging.learnt import Learnt, LearntCard
 from calora.storage import Array
 from calora.training.data import EncodedExamples
 from calora.training.learner import Learner
@@ -137,14 +137,14 @@ def learn_projection(
         Kind of module to C [R, R], for `calora.merging.learnt.projected`.
     """
     modules, device = list(adapters[0].modules), backbone.model.device
-    ranks = {kind_of(module): sum(adapter.modules[module].rank for adapter in adapters) for module in modules}
+    ranks = {module_kind(module): sum(adapter.modules[module].rank for adapter in adapters) for module in modules}
     first = 1 / len(adapters) if start is None else start
     parameters = {kind: nn.Parameter(first * torch.eye(rank, device=device)) for kind, rank in ranks.items()}
     learner = Learner(backbone, parameters)
 
     def update(module: str) -> Update:
         a, b, _ = _joined(backbone, adapters, module)
-        return lambda x, out: low_rank(x, out, a, b @ parameters[kind_of(module)].to(b.dtype))
+        return lambda x, out: low_rank(x, out, a, b @ parameters[module_kind(module)].to(b.dtype))
 
     with hooked(backbone, {module: update(module) for module in modules}):
         summary = train(learner, train_data, validation_data, settings, work, "projection merge", judge)
