@@ -12,6 +12,7 @@ def test_every_approach_answers_two_tasks_and_nearly_all_three(grid: Callable[..
     names = list(approaches())
     options = {
         "lorahub": {"budget": 3},
+        "auto-merge": {"budget": 14},
         "calibration-few": {"examples": 4},
         "calibration-without": {"domain": "arts"},
         "calibration-transferred": {"learnt_on": "summary+es"},

@@ -11,8 +11,6 @@ if TYPE_CHECKING:
 
     from calora.merging.search import Trial
 
-BUDGET, FINALISTS = 40, 4
-
 
 def search(
     adapters: Sequence[Path],
@@ -20,7 +18,7 @@ def search(
     composition: str,
     backbone: str | None,
     data: Path | None,
-    budget: int,
+    budget: int | None,
     force: bool,
 ) -> None:
     """Search the merge for a composition, write it, and print what did best.
@@ -31,7 +29,7 @@ def search(
         composition: What it is for.
         backbone: What the adapters say if None.
         data: Examples of one's own; the validation split of the Everyday corpus if None.
-        budget: How many merges are tried by loss.
+        budget: How many merges are tried by loss; `search_merge`'s own number if None.
         force: Replace `out`.
 
     Raises:
@@ -39,7 +37,7 @@ def search(
     """
     from calora.adapter import Adapter
     from calora.merging.recipe import MergeRecipe, ModelEntry, merge_by_recipe
-    from calora.merging.search import search_merge
+    from calora.merging.search import BUDGET, FINALISTS, search_merge
     from calora.merging.shipping import read_models, write_merged
     from calora.tasks import Composition
 
@@ -64,6 +62,7 @@ def search(
         with attached(loaded, merged):
             return retrieval_of(loaded, parsed, examples)
 
+    budget = budget or BUDGET
     with counting("searching merges", budget + FINALISTS) as advance:
         tried = search_merge(
             parents,

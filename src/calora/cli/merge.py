@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from calora.cli import options
-from calora.cli.auto_merge import BUDGET, search
+from calora.cli.auto_merge import search
 
 if TYPE_CHECKING:
     from calora.merging.recipe import MergeRecipe
@@ -43,9 +43,7 @@ def command(
     ] = None,
     auto: Annotated[bool, typer.Option("--auto", help="Search method and strengths for --composition.")] = False,
     data: options.DataOption = None,
-    budget: Annotated[
-        int | None, typer.Option(min=1, help=f"How many merges --auto tries; {BUDGET} if left out.")
-    ] = None,
+    budget: Annotated[int | None, typer.Option(min=1, help="How many merges --auto tries; 40 if left out.")] = None,
     listed: Annotated[bool, typer.Option("--list", help="Show the methods and their parameters.")] = False,
     force: Annotated[bool, typer.Option(help="Replace OUT.")] = False,
 ) -> None:
@@ -72,7 +70,7 @@ def command(
         _refuse(ignored, "--auto finds them")
         if composition is None or out is None or not places:
             raise CaloraError("--auto needs adapters, --composition and --out", "what is it to be for, and where to?")
-        search(places, out, composition, backbone, data, budget or BUDGET, force)
+        search(places, out, composition, backbone, data, budget, force)
         return
     if places and places[0].suffix in (".yaml", ".yml"):
         if len(places) > 2 or (len(places) == 2 and out is not None):

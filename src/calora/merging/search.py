@@ -16,6 +16,7 @@ from calora.merging.inputs import checked, modules
 METHODS = ("product", "factors", "karcher", "tsv_m", "iso_c", "knots", "core")
 """Those whose result is an adapter, whole, but for `cat` (`product` with other strengths) and `slerp` (between two, and
 near `karcher`); `factors` is left out where the adapters differ in rank."""
+BUDGET, FINALISTS = 40, 4
 _LEAST, _MOST = 0.2, 1.8
 _SCALES = (1.0, 0.6)
 _BEST = 3
@@ -44,8 +45,8 @@ def search_merge(
     loss: Callable[[Adapter], float],
     score: Callable[[Adapter], float],
     *,
-    budget: int = 40,
-    finalists: int = 4,
+    budget: int = BUDGET,
+    finalists: int = FINALISTS,
     methods: Sequence[str] = METHODS,
     seed: int = 0,
     follow: Callable[[], None] = lambda: None,
