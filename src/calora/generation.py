@@ -238,13 +238,13 @@ def _decode(
     tokenizer: Any = backbone.tokenizer
     results = []
     for row in generate_ids(backbone, prompts, max_tokens, force_tokens).tolist():
-        count, ended = _length(tokenizer, row) if force_tokens is None else (force_tokens, True)
+        count, ended = answer_length(tokenizer, row) if force_tokens is None else (force_tokens, True)
         text = tokenizer.decode(row[:count], skip_special_tokens=True).strip()
         results.append((text.partition("\n")[0].strip(), count, not ended))
     return results
 
 
-def _length(tokenizer: Any, row: list[int]) -> tuple[int, bool]:
+def answer_length(tokenizer: Any, row: Sequence[int]) -> tuple[int, bool]:
     """How many tokens of a row are its answer, its end included, and whether it has an end."""
     breaks, words = _line_breaks(tokenizer)
     begun = False

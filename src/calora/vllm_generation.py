@@ -18,7 +18,7 @@ from calora.embedded import EMBEDDED
 from calora.encoding import encode_prompt
 from calora.errors import CaloraError
 from calora.export.ranks import fit_rank
-from calora.generation import Answer, Pass
+from calora.generation import Answer, Pass, answer_length
 
 # The ranks that vLLM takes (`vllm.config.lora`).
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
@@ -30,14 +30,14 @@ class VllmGenerator:
 
     Args:
         backbone: Loaded; its tokenizer encodes, its weights stay for training.
-        rank: The highest that an adapter may have.
+        rank: The highest that an adapter may have: that of three adapters of rank 32 and a column bias, if left out.
         share: Of the GPU's memory that vLLM may take, as the backbone is there already.
 
     Raises:
         CaloraError: vLLM is not installed.
     """
 
-    def __init__(self, backbone: Backbone, rank: int = 64, share: float = 0.5) -> None:
+    def __init__(self, backbone: Backbone, rank: int = 128, share: float = 0.5) -> None:
         if backbone.name in EMBEDDED:
             raise CaloraError(f"vLLM cannot load {backbone.name}", "give a model of the hub or a folder")
         try:
@@ -90,10 +90,11 @@ class VllmGenerator:
                 share = (time.perf_counter() - begin) / len(chunk)
                 for index, ids, output in zip(chunk, prompts, outputs, strict=True):
                     before, found = answers[index], output.outputs[0]
+                    count, ended = answer_length(self.backbone.tokenizer, found.token_ids)
                     answers[index] = Answer(
                         found.text.lstrip().partition("\n")[0].strip(),  # a line break behind some text ends it
-                        before.tokens + len(found.token_ids),
-                        found.finish_reason == "length",
+                        before.tokens + count,
+                        found.finish_reason == "length" and not ended,
                         before.seconds + share,
                         before.prompt_tokens + len(ids),
                     )

@@ -7,7 +7,7 @@ from calora.backbone import Backbone
 from calora.bench.case import Case, Workplace
 from calora.bench.making import adapter_steps
 from calora.bench.recipe import Recipe
-from calora.corpus import Example, write_pairs
+from calora.corpus import Example, TextRecord, write_pairs
 from calora.errors import CaloraError
 from tests.bench.helpers import small
 
@@ -66,3 +66,23 @@ def test_leaving_out_the_only_domain_is_told(llama: Backbone) -> None:
     case = Case(place, llama.name, recipe.parse("summary+es"), 0, without=domain)
     with pytest.raises(CaloraError, match=f"without {domain} no validation dialogue is left"):
         case.training_examples("validation")
+
+
+def test_a_text_that_is_learnt_from_is_not_tested_on_whatever_its_id(tmp_path: Path) -> None:
+    def written(name: str, *rows: tuple[str, str, str]) -> Path:
+        path = tmp_path / name
+        records = [
+            TextRecord(id=identity, split=split, text=text, targets={"summary": {"en": "x", "es": "y"}})  # type: ignore[arg-type]
+            for identity, split, text in rows
+        ]
+        path.write_text("".join(f"{record.model_dump_json()}\n" for record in records), encoding="utf-8")
+        return path
+
+    own = written("own.jsonl", ("a", "train", "Ann: Hi."), ("b", "validation", "Ann: Ho."), ("c", "test", "ann:  hi."))
+    other = written("other.jsonl", ("z", "test", "Ann: Ho."))
+    for data in ({"records": own}, {"records": own, "tested_on": other}):
+        place = case_of(data=data).place
+        place.records("train")
+        place.records("validation")
+        with pytest.raises(CaloraError, match=r"test record . has the text of (train|validation) record"):
+            place.records("test")

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -146,6 +147,40 @@ def test_files_that_have_changed_are_not_gone_on_with_nor_one_folder_by_two(tmp_
         compose(recipe, tmp_path / "out")
     with FileLock(tmp_path / "other/.lock"), pytest.raises(CaloraError, match="another process works in"):
         compose(recipe, tmp_path / "other")
+
+
+def test_a_folder_that_has_changed_is_not_gone_on_with(tmp_path: Path) -> None:
+    import datasets
+
+    datasets.Dataset.from_list(rows(3)).save_to_disk(tmp_path / "data")
+    recipe = recipe_of(tmp_path, {"train": tmp_path / "data"})
+    compose(recipe, tmp_path / "out")
+    shutil.rmtree(tmp_path / "data")
+    datasets.Dataset.from_list(rows(5, 3)).save_to_disk(tmp_path / "data")
+    with pytest.raises(CaloraError, match="was begun with other files"):
+        compose(recipe, tmp_path / "out")
+
+
+def test_how_fast_it_goes_may_change(tmp_path: Path) -> None:
+    files = {"train": written(tmp_path / "train.jsonl", rows(5))}
+    compose(recipe_of(tmp_path, files), tmp_path / "out")
+    assert compose(recipe_of(tmp_path, files, batch=2), tmp_path / "out").kept == {"train": 5}
+
+
+def test_what_ends_in_nothing_is_said(tmp_path: Path) -> None:
+    data = rows(4)
+    data[0]["short"] = data[1]["talk"] = ""
+    recipe = recipe_of(tmp_path, {"train": written(tmp_path / "train.jsonl", data)})
+    counts = compose(recipe, tmp_path / "out")
+    assert (counts.read, counts.empty) == ({"train": 2}, {"train": 2})
+    with pytest.raises(CaloraError, match="no record has a field 'sumary'") as caught:
+        compose(recipe.model_copy(update={"fields": ("sumary",)}), tmp_path / "typo")
+    assert caught.value.hint == "fields: summary"
+    empty = recipe_of(tmp_path, {"train": written(tmp_path / "empty.jsonl", data[:2])})
+    with pytest.raises(CaloraError, match="there are no records to compose; 2 rows have no text or no reference"):
+        compose(empty, tmp_path / "empty")
+    german = recipe.model_copy(update={"columns": {"id": "id", "text": "talk", "summary.de": "short"}})
+    assert compose(german, tmp_path / "german").dropped == {"summary.es": {"no English reference": 2}}
 
 
 def test_a_name_that_was_inflected_drops_the_answer(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ from calora.errors import CaloraError
 SOURCE = "Anna asks Peter to bring the dog to the doctor on Monday."
 GOOD = "Anna le pide a Peter que lleve el perro al médico el lunes."
 
-# A line of a prompt, and marks that are too short to tell a leak by.
-WORDS = ("Escribe el texto  en español.", "«", "", "lunes")
+# A line of a prompt, a mark, and what is too short to tell a leak by.
+WORDS = ("Escribe el texto  en español.", "Texto:", "«", "", "lunes")
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,7 @@ WORDS = ("Escribe el texto  en español.", "«", "", "lunes")
         (SOURCE.upper().replace(" ", "  "), "copy"),
         ("Anna dice a Peter sí sí sí sí sí sí sí sí sí sí que lleve el perro.", "repetition"),
         (f"Escribe el texto en español. {GOOD}", "leaked prompt"),
+        (f"Texto: {GOOD}", "leaked prompt"),
         (f"«{GOOD}»", None),
         (GOOD.replace("Peter", "Pedro"), "lost name"),
         ("Anna bittet Peter, den Hund am Montag zum Arzt zu bringen.", "language"),
@@ -29,6 +30,12 @@ WORDS = ("Escribe el texto  en español.", "«", "", "lunes")
 def test_each_fault_has_its_reason(answer: str | None, reason: str | None) -> None:
     found = unfit([SOURCE], [answer], filters=FilterRecipe(), language="es", words=WORDS, names=[("Anna", "Peter")])
     assert found == [reason]
+
+
+def test_names_are_words_and_a_word_or_two_have_no_language() -> None:
+    sources, answers = ["Always ask Anna to come.", "Hello!", "Albert is here."], ["Anna soll kommen.", "Ja.", "Da."]
+    found = unfit(sources, answers, filters=FilterRecipe(length=(0, 9)), language="de", names=[("Al", "Anna")] * 3)
+    assert found[:2] == [None, None]
 
 
 def test_a_filter_that_is_off_lets_pass(tmp_path: object) -> None:

@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from calora.corpus.opening import open_plain, open_source, rows_of
+from calora.corpus.opening import open_plain, open_source
+from calora.corpus.reading import rows_of
 from calora.corpus.records import Split, TextRecord
 from calora.corpus.sources import find_source, sources
 from calora.errors import CaloraError
@@ -164,6 +165,20 @@ def test_of_dialogsums_test_summaries_the_first_is_taken(tmp_path: Path) -> None
     assert record.targets == {"summary": {"en": "One."}}
 
 
+def test_the_hubs_three_rows_of_a_test_dialogue_are_one_record(tmp_path: Path) -> None:
+    """The authors have three summaries beside each other, the hub three rows after each other."""
+    texts = ("#Person1#: Hi.", "#Person1#: Bye.")
+    lines = [
+        f"test_{n}_{place},{text},Summary {n} {place}.,topic" for n, text in enumerate(texts) for place in (1, 2, 3)
+    ]
+    (tmp_path / "test.csv").write_text("\n".join(["id,dialogue,summary,topic", *lines]), encoding="utf-8")
+    found = list(open_source(find_source("dialogsum"), "test", tmp_path))
+    assert [(one.id, one.targets["summary"]["en"]) for one in found] == [
+        ("test_0", "Summary 0 1."),
+        ("test_1", "Summary 1 1."),
+    ]
+
+
 def test_samsums_empty_dialogue_is_passed_over(tmp_path: Path) -> None:
     rows = [
         {"id": "13818513", "summary": "Amanda baked.", "dialogue": "Amanda: I baked cookies.\r\nJerry: Sure!"},
@@ -196,7 +211,10 @@ def test_ted_talks_leave_out_what_is_missing(tmp_path: Path) -> None:
     )
     source = find_source("ted-talks")
     (hub,) = open_source(source, "validation", tmp_path)
-    (tmp_path / "plain_text/validation/0000.parquet").unlink()
+    datasets.Dataset.from_list(rows[:1]).to_parquet(folder / "0001.parquet")
+    assert len(list(open_source(source, "validation", tmp_path))) == 2  # of as many files as there are
+    for part in folder.iterdir():
+        part.unlink()
     own, quoted = open_source(source, "validation", tmp_path)
     assert quoted.targets == {"sentence": {"en": '"Hello .', "es": '"Hola .'}}
     assert hub.targets == own.targets == {"sentence": {"en": "Hello .", "es": "Hola ."}}

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from calora.corpus.names import KNOWN
 from calora.corpus.teachers import (
     CommandTeacher,
     EndpointTeacher,
@@ -59,6 +60,9 @@ def test_apertium_translates() -> None:
     teacher = CommandTeacher(command="apertium -u eng-spa")
     found = teacher.answer(["The dog eats bread.", "Anna has a house."])
     assert found == ["El perro come pan.", "Anna tiene una casa."]
+    # A name that it does not know would make the verb begin a sentence: "Adele Pide".
+    told = teacher.answer([f"{name} asks her brother to come." for name in KNOWN])
+    assert [answer and answer.split()[1] for answer in told] == ["pide"] * len(KNOWN)
     # It moves words from one line to the next where no full stop is between.
     apart = ["I bought a big", "house prices rose"]
     assert teacher.answer(apart) == [teacher.answer([text])[0] for text in apart]
@@ -86,7 +90,7 @@ def test_an_endpoint_that_fails_or_is_asked_too_much_ends_the_run(server: Server
     cut = json.dumps({"choices": [{"message": {"content": "half of"}, "finish_reason": "length"}]})
     server.respond = lambda prompt, number: (200, cut)
     assert teacher.answer(["one", "two"]) == [None, None]
-    with pytest.raises(CaloraError, match="the budget of 3 requests is used up"):
+    with pytest.raises(CaloraError, match="the budget of 3 requests does not suffice for the next 2 texts"):
         teacher.answer(["three", "four"])
     server.respond = lambda prompt, number: (503, "")
     with pytest.raises(CaloraError, match="gave no answer to 1 of 1 requests"):
@@ -170,7 +174,9 @@ def test_a_marian_model_translates_as_transformers_does_whatever_the_batch(tmp_p
         alone.append(tokenizer.batch_decode(found, skip_special_tokens=True)[0].strip() or None)
     assert small.answer(texts) == alone
     assert any(alone)
-    assert small.about() == {"teacher": str(folder), "version": "local"}
+    version = small.about()["version"]
+    assert small.about() == {"teacher": str(folder), "version": version}
+    assert len(version) == 16  # of the folder's content
 
 
 def test_languages_are_for_models_of_many(tmp_path: Path) -> None:

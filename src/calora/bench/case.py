@@ -83,8 +83,25 @@ class Workplace:
                     "ids are unique over all files of a recipe: compose one of them with an `id` column or a `name`",
                 )
             wanted = {"train": data.train, "validation": data.validation, "test": data.test}[split]
-            self._records[split] = spread([record for record in given if record.split == split], wanted)
+            taken = spread([record for record in given if record.split == split], wanted)
+            self._refuse_leaks(split, taken)
+            self._records[split] = taken
         return self._records[split]
+
+    def _refuse_leaks(self, split: Split, taken: Sequence[AnyRecord]) -> None:
+        """Refuse a split with a text of another one that was read, whatever their ids.
+
+        Raises:
+            CaloraError: Names the first.
+        """
+        texts = {" ".join(record.plain.casefold().split()): record.id for record in taken}
+        for other, records in self._records.items():
+            for record in records:
+                if (twin := texts.get(" ".join(record.plain.casefold().split()))) is not None:
+                    raise CaloraError(
+                        f"{split} record {twin} has the text of {other} record {record.id}",
+                        "what is tested on must not be learnt from: compose the files together (docs/data.md)",
+                    )
 
     def outside(self, task: str, split: Split) -> list[Example]:
         """What an adapter of another domain learns from, or is validated on: of pairs every tenth is held out."""

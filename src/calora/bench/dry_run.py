@@ -94,10 +94,16 @@ class Unfetched(Workplace):
         return f"of {split}" if self.missing else super().data_key(split)
 
     def examples(self, composition: Composition) -> int:
-        """Training examples of an epoch: what the recipe allows of those that there are."""
-        wanted = self.recipe.data.train
+        """Training examples of an epoch: what the recipe allows of those that there are.
+
+        Of files that are not here each is taken for an equal share of what the recipe allows, and a primary task for
+        one file's: summaries and replies come from different sources.
+        """
+        wanted, outside = self.recipe.data.train, self.recipe.data.outside.get(str(composition))
+        if outside is not None:
+            return len(self.outside(str(composition), "train")) if outside.exists() else wanted or 0
         if self.missing:
-            return wanted or 0
+            return (wanted or 0) // (1 if composition.primary is None else len(self.recipe.data.records))
         records = spread(self.records("train"), wanted)
         # A secondary task alone learns from every field that has it.
         fields = [fields_for(record, composition) for record in records]

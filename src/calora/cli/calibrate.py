@@ -58,9 +58,6 @@ def command(
             f"{parsed} has {len(parsed.tasks)} tasks, {len(adapters)} adapters were given", "give one a task, in order"
         )
     parents, shas = options.read_parents(adapters)
-    name = backbone or (parents[0].card.backbone if parents[0].card else None)
-    if name is None:
-        raise CaloraError(f"{adapters[0]} does not say its backbone", "pass --backbone")
     try:
         merge = Merge(start=start, strengths=options.parse_strengths(strengths))  # type: ignore[arg-type]
         draft = CalibrationCard(
@@ -83,12 +80,13 @@ def command(
     train, validation = options.training_examples(parsed, data, seed)
     train(0)
 
-    from calora.backbone import Backbone
+    from calora.adapter import base_model_of
     from calora.bench.making import retrieval_of
+    from calora.merging.shipping import adapter_folder
     from calora.training.calibration import train_calibration
     from calora.training.settings import TrainingSettings
 
-    loaded = Backbone.load(name)
+    loaded = options.backbone_of(parents, base_model_of(adapter_folder(str(adapters[0]))), backbone)
     origin = {"backbone": loaded.name, "backbone_sha256": loaded.sha256, "prompt": loaded.prompt(parsed)}
     card = draft.model_copy(update=origin)
     rate = learning_rate or (2e-3 if kind == "low-rank" else 1e-3)

@@ -37,6 +37,9 @@ def command(
     for split, read in counts.read.items():
         table.add_row(split, f"{read:,}", f"{counts.again.get(split, 0):,}", f"{counts.kept.get(split, 0):,}")
     console.print(table)
+    if counts.empty:
+        told = ", ".join(f"{number:,} of {split}" for split, number in counts.empty.items())
+        options.say(f"rows without a text or a reference, passed over: {told}")
     if counts.dropped:
         table = Table(box=box.SIMPLE_HEAD, caption="answers left out", caption_justify="left")
         for head in ("target", "reason", "answers"):

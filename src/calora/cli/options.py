@@ -101,11 +101,12 @@ def parse_parameter(text: str) -> tuple[str, Any]:
 
 
 def read_parents(folders: Sequence[Path]) -> "tuple[list[Adapter], dict[str, str]]":
-    """Adapters, and their names with the SHA-256 of their tensors."""
+    """Adapters, from folders or the hub, and their names with the SHA-256 of their tensors."""
     from calora.adapter import adapter_sha256, read_adapter
+    from calora.merging.shipping import adapter_folder
 
     adapters, parents = [], {}
-    for folder in folders:
+    for folder in map(adapter_folder, map(str, folders)):
         adapter = read_adapter(folder)
         name = adapter.card.name if adapter.card else folder.name
         name = folder.name if name in parents else name  # two adapters of one task

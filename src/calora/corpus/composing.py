@@ -3,31 +3,32 @@
 Whatever is done is a line of the journal, so that a run that was killed goes on behind its last whole line.
 """
 
-import hashlib
 import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 from pydantic import BaseModel
 
 from calora.console import counting
 from calora.corpus.compose_recipe import ComposeRecipe
+from calora.corpus.distinct import Met, check, digest, distinct
 from calora.corpus.filters import unfit
 from calora.corpus.names import rename, stand_ins
-from calora.corpus.opening import files_of, open_plain, open_source
-from calora.corpus.records import SPLITS, Split, TextRecord
+from calora.corpus.opening import files_of
+from calora.corpus.records import Split, TextRecord
 from calora.corpus.sources import find_source
 from calora.corpus.teachers import Teacher
 from calora.errors import CaloraError
 from calora.storage import fingerprint, sha256_of, write_text, writing_file
 
+# What may change while a run goes on: how fast and how much is asked, not what.
+_PACE = {"batch", "batch_size", "max_requests", "concurrency", "retries", "backoff", "timeout"}
 JOURNAL, RECORDS, RECIPE = "journal.jsonl", "records.jsonl", "recipe.json"
-# What a text was read in before is not learnt from later.
-_ORDER: tuple[Split, ...] = ("test", "validation", "train")
 
 
 class Entry(BaseModel, extra="forbid", frozen=True):
@@ -52,12 +53,14 @@ class Counts(BaseModel, extra="forbid", frozen=True):
     Args:
         read: Records of each split as they were met.
         again: Of these, those whose text was met before, in the same split or in one that is not for training.
+        empty: Rows of one's own files that had no text or no reference; not among those read.
         kept: Records that were written.
         dropped: `FIELD.KEY` to reason to how many answers.
     """
 
     read: dict[str, int]
     again: dict[str, int]
+    empty: dict[str, int] = {}
     kept: dict[str, int]
     dropped: dict[str, dict[str, int]]
 
@@ -82,10 +85,14 @@ def compose(recipe: ComposeRecipe, out: Path) -> Counts:
 
 def _composed(recipe: ComposeRecipe, out: Path) -> Counts:
     _claim(out, recipe)
-    read, again = Counter[str](), Counter[str]()
-    total = sum(1 for _ in _different(recipe, read, again))
-    done = {_digest(entry.id) for entry in _mended(out / JOURNAL)}
-    waiting = (record for record in _different(recipe, Counter(), Counter()) if _digest(record.id) not in done)
+    met = Met()
+    total = 0
+    for record in distinct(recipe, met):
+        total += 1
+        met.fields.update(record.fields)
+    check(recipe, met, total)
+    done = {digest(entry.id) for entry in _mended(out / JOURNAL)}
+    waiting = (record for record in distinct(recipe, Met()) if digest(record.id) not in done)
     with (out / JOURNAL).open("a", encoding="utf-8") as journal, counting("composed records", total) as advance:
         advance(len(done))
         for chunk in _chunks(waiting, recipe.batch):
@@ -93,7 +100,7 @@ def _composed(recipe: ComposeRecipe, out: Path) -> Counts:
                 journal.write(entry.model_dump_json() + "\n")
             journal.flush()
             advance(len(chunk))
-    return _written(out, read, again)
+    return _written(out, met)
 
 
 def entries(out: Path) -> Iterator[Entry]:
@@ -106,21 +113,33 @@ def entries(out: Path) -> Iterator[Entry]:
 def _claim(out: Path, recipe: ComposeRecipe) -> None:
     """Refuse to go on in a folder of another recipe, or of files that have changed since."""
     path = out / RECIPE
-    text = json.dumps({"recipe": recipe.model_dump(mode="json"), "inputs": _inputs(recipe)}, indent=2) + "\n"
-    if path.exists() and path.read_text(encoding="utf-8") != text:
-        raise CaloraError(
-            f"{out} was begun with another recipe or other files", "give another folder, or remove this one"
-        )
-    write_text(path, text)
+    claim = {"recipe": recipe.model_dump(mode="json"), "inputs": _inputs(recipe)}
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else claim
+    if _without_pace(before) != _without_pace(claim):
+        what = "other files" if before["inputs"] != claim["inputs"] else "another recipe"
+        raise CaloraError(f"{out} was begun with {what}", "give another folder, or remove this one")
+    write_text(path, json.dumps(claim, indent=2) + "\n")
+
+
+def _without_pace(value: Any) -> Any:
+    """A recipe without what says how fast and how much is asked, which may change while a run goes on."""
+    if isinstance(value, dict):
+        return {key: _without_pace(one) for key, one in value.items() if key not in _PACE}
+    return [_without_pace(one) for one in value] if isinstance(value, list) else value
 
 
 def _inputs(recipe: ComposeRecipe) -> dict[str, str]:
-    """File to SHA-256 of what is read from this machine; the hub's files have a revision."""
-    paths = list(recipe.files.values())
-    if recipe.source is not None and recipe.folder is not None:
+    """File to SHA-256 of what is read; a folder of `datasets` is all its files."""
+    paths = {str(path): path for path in recipe.files.values()}
+    if recipe.source is not None:
         source = find_source(recipe.source)
-        paths = [path for split in recipe.splits or source.files for path in files_of(source, split, recipe.folder)]
-    return {str(path): sha256_of(path) for path in paths if path.is_file()}
+        wanted: tuple[Split, ...] = recipe.splits or tuple(source.files)
+        paths = {name: path for split in wanted for name, path in files_of(source, split, recipe.folder).items()}
+    for name, path in list(paths.items()):
+        if path.is_dir():
+            del paths[name]
+            paths |= {str(file): file for file in sorted(path.rglob("*")) if file.is_file()}
+    return {name: sha256_of(path) for name, path in paths.items() if path.exists()}
 
 
 def _mended(path: Path) -> Iterator[Entry]:
@@ -138,55 +157,6 @@ def _mended(path: Path) -> Iterator[Entry]:
         file.truncate(whole)
 
 
-def _different(recipe: ComposeRecipe, read: Counter[str], again: Counter[str]) -> Iterator[TextRecord]:
-    """The source's records in order, texts that came before left out: what is tested on is never learnt from.
-
-    Args:
-        recipe: Which source.
-        read: Counts what is met, by split.
-        again: Counts what is left out.
-    """
-    seen: set[bytes] = set()
-    known: set[bytes] = set()
-    for split in _ORDER:
-        records = _opened(recipe, split)
-        for record in itertools.islice(records, recipe.limit):
-            named = record if recipe.name is None else record.model_copy(update={"id": f"{recipe.name}-{record.id}"})
-            placed = named if recipe.deal is None else _dealt(named, recipe.deal)
-            if _digest(placed.id) in known:
-                raise CaloraError(f"two records are called {placed.id}", "give a column with an id of each row's own")
-            known.add(_digest(placed.id))
-            read[placed.split] += 1
-            digest = _digest(" ".join(placed.text.casefold().split()))
-            if digest in seen:
-                again[placed.split] += 1
-                continue
-            seen.add(digest)
-            yield placed
-
-
-def _opened(recipe: ComposeRecipe, split: Split) -> Iterator[TextRecord]:
-    if recipe.source is None:
-        return open_plain(recipe.files[split], recipe.columns, split) if split in recipe.files else iter(())
-    source = find_source(recipe.source)
-    wanted = recipe.splits or tuple(source.files)
-    return open_source(source, split, recipe.folder) if split in wanted else iter(())
-
-
-def _dealt(record: TextRecord, shares: dict[Split, float]) -> TextRecord:
-    """The record in the split that its group falls into."""
-    place = int.from_bytes(_digest(f"deal/{record.group or record.id}")) / 2**64
-    for split in SPLITS:
-        place -= shares.get(split, 0.0)
-        if place < 0:
-            return record.model_copy(update={"split": split})
-    return record.model_copy(update={"split": SPLITS[0]})
-
-
-def _digest(text: str) -> bytes:
-    return hashlib.sha256(text.encode()).digest()[:8]
-
-
 def _chunks(records: Iterator[TextRecord], size: int) -> Iterator[list[TextRecord]]:
     while chunk := list(itertools.islice(records, size)):
         yield chunk
@@ -200,14 +170,16 @@ def _taught(recipe: ComposeRecipe, records: Sequence[TextRecord]) -> list[Entry]
     ]
     dropped: list[dict[str, tuple[str, str | None]]] = [{} for _ in records]
     for key, target in recipe.targets.items():
-        places = [
+        wanted = [
             (number, field)
             for number, record in enumerate(records)
             for field in record.fields
             if (recipe.fields is None or field in recipe.fields)
-            and record.targets[field].get("en", "").strip()
             and key not in record.targets[field]  # what a person wrote stays
         ]
+        places = [(number, field) for number, field in wanted if records[number].targets[field].get("en", "").strip()]
+        for number, field in set(wanted) - set(places):
+            dropped[number][f"{field}.{key}"] = ("no English reference", None)
         if not places:
             continue
         sources = [records[number].targets[field]["en"] for number, field in places]
@@ -259,7 +231,7 @@ def _restored(answer: str, back: dict[str, str]) -> str:
     return answer if any(new in restored for new in back) else restored
 
 
-def _written(out: Path, read: Counter[str], again: Counter[str]) -> Counts:
+def _written(out: Path, met: Met) -> Counts:
     """Write the records of the journal into one file, and count."""
     kept, dropped = Counter[str](), dict[str, Counter[str]]()
     with writing_file(out / RECORDS) as path, path.open("w", encoding="utf-8") as lines:
@@ -269,8 +241,7 @@ def _written(out: Path, read: Counter[str], again: Counter[str]) -> Counts:
                 lines.write(entry.record.model_dump_json() + "\n")
             for name, (reason, _) in entry.dropped.items():
                 dropped.setdefault(name, Counter())[reason] += 1
-    counts = Counts(
-        read=read, again=again, kept=kept, dropped={name: dict(reasons) for name, reasons in dropped.items()}
-    )
+    reasons = {name: dict(counted) for name, counted in dropped.items()}
+    counts = Counts(read=met.read, again=met.again, empty=met.empty, kept=kept, dropped=reasons)
     write_text(out / "counts.json", json.dumps(counts.model_dump(), indent=2) + "\n")
     return counts

@@ -16,11 +16,11 @@ class FilterRecipe(BaseModel):
     """Which answers are left out.
 
     Args:
-        language: One in another language than the target's.
+        language: One in another language than the target's; of fewer than three words no language can be told.
         length: One whose length is not between these shares of the source's, in characters.
         copies: One that is its source, but for case and spaces.
         repeats: One that says three words in a row so many times.
-        prompt: One that holds a line of the teacher's prompt, of three words or more.
+        prompt: One that holds a line of the teacher's prompt, of three words or more, or a mark such as `Rewritten:`.
         names: One without a name that its source has.
         similarity: One whose meaning is further from the source than this cosine (`calora.judges.meaning`); None for
             no such filter. The scale is the model's own: unrelated texts of one language have 0.83 to 0.89.
@@ -85,16 +85,27 @@ def _reason(
         "copy": filters.copies and _plain(answer) == _plain(source),
         "repetition": filters.repeats is not None and _most_repeated(answer) >= filters.repeats,
         "leaked prompt": filters.prompt and any(_leaks(piece, source, answer) for piece in words),
-        "lost name": filters.names and any(name in source and name not in answer for name in names),
+        "lost name": filters.names and any(_says(source, name) and not _has(answer, name) for name in names),
     }
     found = next((reason for reason, failed in checks.items() if failed), None)
-    return found or ("language" if filters.language and not in_language(answer, language) else None)
+    told = filters.language and len(answer.split()) >= _GRAM
+    return found or ("language" if told and not in_language(answer, language) else None)
+
+
+def _says(text: str, name: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text) is not None
+
+
+def _has(text: str, name: str) -> bool:
+    """Whether a name is in a text, as a word of its own or inflected."""
+    return re.search(rf"(?<!\w){re.escape(name)}", text) is not None
 
 
 def _leaks(piece: str, source: str, answer: str) -> bool:
-    """Whether an answer holds a piece of the prompt, of three words or more, that its source does not."""
+    """Whether an answer holds a piece of the prompt that its source does not: three words or more, or a `mark:`."""
     piece = _plain(piece)
-    return len(piece.split()) >= _GRAM and piece in _plain(answer) and piece not in _plain(source)
+    counts = len(piece.split()) >= _GRAM or piece.endswith(":")
+    return counts and piece in _plain(answer) and piece not in _plain(source)
 
 
 def _plain(text: str) -> str:

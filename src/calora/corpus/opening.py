@@ -1,26 +1,18 @@
 """Open a source or a file of one's own as a stream of records: from the hub or from a folder, one row at a time."""
 
-import csv
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from fnmatch import fnmatch
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
+from calora.corpus.reading import Row, not_installed, rows_of
 from calora.corpus.records import Split, TextRecord
 from calora.corpus.sources import Source
 from calora.errors import CaloraError
 
-Row = Mapping[str, Any]
-_OWN_COLUMNS = ("text", "id", "domain", "group")
-_BUILDERS: dict[str, tuple[str, dict[str, Any]]] = {
-    ".csv": ("csv", {"keep_default_na": False}),
-    ".tsv": ("csv", {"keep_default_na": False, "sep": "\t"}),
-    ".json": ("json", {}),
-    ".jsonl": ("json", {}),
-    ".parquet": ("parquet", {}),
-    ".arrow": ("arrow", {}),
-    ".txt": ("text", {}),
-}
+_OWN_COLUMNS = ("text", "id", "domain", "group", "names")
 
 
 def open_source(source: Source, split: Split, folder: str | Path | None = None) -> Iterator[TextRecord]:
@@ -37,81 +29,52 @@ def open_source(source: Source, split: Split, folder: str | Path | None = None) 
     if split not in source.files:
         raise CaloraError(f"{source.name} has no {split} split", f"it has {', '.join(source.files)}")
     if source.parallel:
-        paths = {key: _file(source, (name,), folder) for key, name in source.parallel.items()}
+        paths = {key: _files(source, (name,), folder)[0] for key, name in source.parallel.items()}
         return source.read(_side_by_side(paths), split)
     # Published tables with tabs have no quoting: a mark at a cell's beginning is part of its text.
-    return source.read(rows_of(_file(source, source.files[split], folder), quoted=False), split)
+    rows = (rows_of(path, quoted=False) for path in _files(source, source.files[split], folder))
+    return source.read(chain.from_iterable(rows), split)
 
 
-def files_of(source: Source, split: Split, folder: str | Path) -> list[Path]:
-    """The files of a folder that a split of a source is read from.
+def files_of(source: Source, split: Split, folder: str | Path | None) -> dict[str, Path]:
+    """Name to file of what a split of a source is read from; what is not in a folder is fetched from the hub.
 
     Raises:
         CaloraError: One is missing.
     """
     names = [(name,) for name in source.parallel.values()] if source.parallel else [source.files[split]]
-    return [_file(source, one, folder) for one in names]
+    where = str(folder) if folder is not None else f"{source.hub}@{source.revision}"
+    found = [path for one in names for path in _files(source, one, folder)]
+    return {f"{where}/{path.parent.name}/{path.name}" if folder is None else str(path): path for path in found}
 
 
-def _file(source: Source, names: tuple[str, ...], folder: str | Path | None) -> Path:
-    """A file of a source, by any of its names in a folder, or fetched from the hub."""
+def _files(source: Source, names: tuple[str, ...], folder: str | Path | None) -> list[Path]:
+    """The files of a source by any of their names, in which `*` may stand, in a folder or fetched from the hub."""
     if folder is not None:
         here = Path(folder)
-        found = [path for name in names for path in (here / name, here / Path(name).name) if path.is_file()]
-        if not found:
-            raise CaloraError(f"{here} has no file of {source.title}", f"expected {' or '.join(names)}")
-        return found[0]
+        for place in (place for name in names for place in (name, Path(name).name)):
+            if found := sorted(path for path in here.glob(place) if path.is_file()):
+                return found
+        raise CaloraError(f"{here} has no file of {source.title}", f"expected {' or '.join(names)}")
     if not source.hub:
         raise CaloraError(f"{source.title} is not on the hub", f"get it from {source.link} and give its folder")
     try:
-        from huggingface_hub import hf_hub_download
+        from huggingface_hub import HfApi, hf_hub_download
     except ImportError as error:
-        raise _not_installed("huggingface_hub") from error
+        raise not_installed("huggingface_hub") from error
     try:
-        return Path(hf_hub_download(source.hub, names[0], repo_type="dataset", revision=source.revision))
+        wanted = [names[0]]
+        if "*" in names[0]:
+            listed = HfApi().list_repo_files(source.hub, repo_type="dataset", revision=source.revision)
+            wanted = sorted(name for name in listed if fnmatch(name, names[0])) or wanted
+        return [
+            Path(hf_hub_download(source.hub, name, repo_type="dataset", revision=source.revision)) for name in wanted
+        ]
     except Exception as error:  # its many errors have no common class but this
         raise CaloraError(
             f"could not fetch {names[0]} of {source.hub}: {type(error).__name__}: {str(error).splitlines()[0]}",
             f"look at the network, or get the files from {source.link} and give their folder",
         ) from error
-
-
-def rows_of(path: str | Path, quoted: bool = True) -> Iterator[Row]:
-    """Stream the rows of a file of CSV, TSV, JSON, JSON Lines, Parquet, Arrow or text, or of a folder of `datasets`.
-
-    Args:
-        path: Of the file or the folder.
-        quoted: Whether cells of a TSV may stand in quotation marks.
-
-    Raises:
-        CaloraError: There is nothing there, or it is of another kind, or it is damaged.
-    """
-    path = Path(path)
-    try:
-        import datasets
-    except ImportError as error:
-        raise _not_installed("datasets") from error
-    if not path.exists():
-        raise CaloraError(f"{path} does not exist", "give a file, or a folder that datasets.save_to_disk wrote")
-    if path.is_file() and path.suffix not in _BUILDERS:
-        raise CaloraError(f"{path} is of no known kind", f"expected one of {', '.join(_BUILDERS)}")
-    try:
-        if path.is_dir():
-            saved = datasets.load_from_disk(str(path))
-            if isinstance(saved, datasets.DatasetDict):
-                raise CaloraError(f"{path} holds several splits", f"give the folder of one: {', '.join(saved)}")
-            yield from saved.to_iterable_dataset()
-        else:
-            builder, options = _BUILDERS[path.suffix]
-            if path.suffix == ".tsv" and not quoted:
-                options = options | {"quoting": csv.QUOTE_NONE}
-            yield from datasets.load_dataset(builder, data_files=str(path), split="train", streaming=True, **options)
-    except (OSError, ValueError, datasets.exceptions.DatasetGenerationError) as error:
-        raise CaloraError(f"{path}: {str(error).splitlines()[0]}", "look whether the file is whole") from error
-
-
-def _not_installed(package: str) -> CaloraError:
-    return CaloraError(f"reading data needs {package}, which is not installed", "pip install 'calora[data]'")
 
 
 def _side_by_side(paths: Mapping[str, Path]) -> Iterator[Row]:
@@ -132,14 +95,18 @@ def _side_by_side(paths: Mapping[str, Path]) -> Iterator[Row]:
             yield lines
 
 
-def open_plain(path: str | Path, columns: Mapping[str, str], split: Split) -> Iterator[TextRecord]:
+def open_plain(
+    path: str | Path, columns: Mapping[str, str], split: Split, empty: Counter[str] | None = None
+) -> Iterator[TextRecord]:
     """Stream one's own file.
 
     Args:
         path: As for `rows_of`.
-        columns: What a record needs to the column that has it: `text`; where there are any `id`, `domain` and `group`;
-            and references as FIELD or FIELD.KEY (`summary`, `summary.es`), `en` where no key is given.
+        columns: What a record needs to the column that has it: `text`; where there are any `id`, `domain`, `group` and
+            `names` (of people, with commas between them); and references as FIELD or FIELD.KEY (`summary`,
+            `summary.es`), `en` where no key is given.
         split: The split that the rows are.
+        empty: Counts, by split, the rows that have no text or no reference and are passed over.
 
     Raises:
         CaloraError: As for `rows_of`; or a column is missing; or there is no text or no reference among the columns.
@@ -154,14 +121,27 @@ def open_plain(path: str | Path, columns: Mapping[str, str], split: Split) -> It
         absent = [column for column in columns.values() if column not in row]
         if absent:
             raise CaloraError(f"{path}: there is no column {absent[0]!r}", f"columns: {', '.join(row)}")
+        of = {name: _text(row[column]) for name, column in columns.items()}
         fields: dict[str, dict[str, str]] = {}
-        for name, column in references.items():
+        for name in references:
             field, _, key = name.partition(".")
-            if row[column] and str(row[column]).strip():
-                fields.setdefault(field, {})[key or "en"] = str(row[column]).strip()
-        text = str(row[columns["text"]] or "").strip()
-        if text and fields:
-            domain = str(row[columns["domain"]]) if "domain" in columns else "all"
-            group = str(row[columns["group"]]) if "group" in columns else None
-            identity = f"{split}-{row[columns['id']] if 'id' in columns else number}"  # files may count alike
-            yield TextRecord(id=identity, split=split, domain=domain, group=group, text=text, targets=fields)
+            if of[name]:
+                fields.setdefault(field, {})[key or "en"] = of[name]
+        if not (of["text"] and fields):
+            if empty is not None:
+                empty[split] += 1
+            continue
+        yield TextRecord(
+            id=f"{split}-{of.get('id', number)}",  # files may count alike
+            split=split,
+            domain=of.get("domain", "all"),
+            group=of.get("group"),
+            names=tuple(name.strip() for name in of.get("names", "").split(",") if name.strip()),
+            text=of["text"],
+            targets=fields,
+        )
+
+
+def _text(value: object) -> str:
+    """A cell as text; of what is no cell of a table, a number or a word of JSON, as JSON writes it."""
+    return "" if value is None else str(value).strip()

@@ -47,8 +47,8 @@ class Learner(nn.Module):
         return {"loss": self.part(loss, int((labels[:, 1:] != -100).sum()))}
 
     def part(self, loss: torch.Tensor, count: int) -> torch.Tensor:
-        """What a mean over so many tokens of this process counts in training; validation takes the mean of means."""
-        return part_of_mean(loss, count) if self.training else loss
+        """What a mean over so many tokens of this process counts in the mean of all processes."""
+        return part_of_mean(loss, count)
 
     def precision(self) -> torch.autocast:
         """The context in which the backbone runs with the learnt matrices in place."""

@@ -12,7 +12,6 @@ import torch
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
-from transformers.trainer_utils import get_last_checkpoint
 
 from calora.console import shown
 from calora.processes import count_of, is_first
@@ -110,16 +109,21 @@ def _epochs_left(checkpoint: str | None, settings: TrainingSettings) -> int:
     return round(state.epoch or 0) if losses and _stops(losses, settings.patience) else settings.epochs
 
 
-def _remove_broken(work: Path) -> None:
-    """Remove a checkpoint that was being written when its run was killed.
+def _last_checkpoint(work: Path) -> str | None:
+    """The last whole checkpoint; the first process removes one that was being written when its run was killed.
 
-    The trainer's state is the last file of a checkpoint.
+    Every process looks by itself, as another may still be to remove what is broken. The trainer's state is the last
+    file of a checkpoint.
     """
+    whole: dict[int, Path] = {}
     for folder in work.glob("checkpoint-*"):
         try:
             json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
+            whole[int(folder.name.rpartition("-")[2])] = folder
         except (OSError, ValueError):
-            shutil.rmtree(folder)
+            if is_first():
+                shutil.rmtree(folder)
+    return str(whole[max(whole)]) if whole else None
 
 
 def train(
@@ -146,9 +150,7 @@ def train(
     Returns:
         A summary for the card: settings, steps, epochs, tokens and the validation figures of each epoch.
     """
-    if is_first():
-        _remove_broken(work)
-    checkpoint = get_last_checkpoint(str(work)) if work.is_dir() else None
+    checkpoint = _last_checkpoint(work)
     arguments = TrainingArguments(
         output_dir=str(work),
         learning_rate=settings.learning_rate,

@@ -26,7 +26,7 @@ class Source:
         licence: As its authors state it.
         link: Where it is described.
         hub: Its repository of data sets on the hub.
-        files: By split, the names that its file has: the hub's first, then its authors' own.
+        files: By split, the names that its file has: the hub's first, then its authors' own; several files with `*`.
         revision: Of the hub's repository.
         seen: Whether the reading was tested on the authors' files; if not, on made-up ones of the published format.
         parallel: Key to the file that has its lines, where files are parallel line by line; `files` then names a split.

@@ -20,9 +20,9 @@ _ABSENT = ("__NULL__", "_ _ NULL _ _")
     hub="neulab/ted_multi",
     revision="refs/convert/parquet",
     files={
-        "train": ("plain_text/train/0000.parquet", "all_talks_train.tsv"),
-        "validation": ("plain_text/validation/0000.parquet", "all_talks_dev.tsv"),
-        "test": ("plain_text/test/0000.parquet", "all_talks_test.tsv"),
+        "train": ("plain_text/train/*.parquet", "all_talks_train.tsv"),
+        "validation": ("plain_text/validation/*.parquet", "all_talks_dev.tsv"),
+        "test": ("plain_text/test/*.parquet", "all_talks_test.tsv"),
     },
 )
 def ted_talks(rows: Iterable[Row], split: Split) -> Iterator[TextRecord]:

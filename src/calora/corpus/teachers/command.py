@@ -18,7 +18,7 @@ class CommandTeacher(BaseTeacher):
 
     Args:
         command: The program and its arguments.
-        version: Of it; what `PROGRAM --version` says first if None.
+        version: Of it; what `PROGRAM --version`, `-V` or `-v` says first if None.
         timeout: Seconds for one batch.
     """
 
@@ -73,16 +73,19 @@ class CommandTeacher(BaseTeacher):
 
 @cache
 def _version_of(program: str) -> str:
-    try:
-        asked = subprocess.run(
-            [program, "--version"],
-            capture_output=True,
-            text=True,
-            timeout=_ASKING_SECONDS,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
-    except (OSError, subprocess.TimeoutExpired, UnicodeDecodeError):
-        return "unknown"
-    lines = (asked.stdout.strip() or asked.stderr.strip()).splitlines()
-    return lines[0] if lines and not asked.returncode else "unknown"
+    for option in ("--version", "-V", "-v"):
+        try:
+            asked = subprocess.run(
+                [program, option],
+                capture_output=True,
+                text=True,
+                timeout=_ASKING_SECONDS,
+                check=False,
+                stdin=subprocess.DEVNULL,
+            )
+        except (OSError, subprocess.TimeoutExpired, UnicodeDecodeError):
+            continue
+        lines = (asked.stdout.strip() or asked.stderr.strip()).splitlines()
+        if lines and not asked.returncode:
+            return lines[0]
+    return "unknown"

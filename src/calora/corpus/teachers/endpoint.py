@@ -18,7 +18,8 @@ class EndpointTeacher(BaseTeacher):
     """Asks a chat model for each text.
 
     Args:
-        endpoint: Where, and how much may be asked; `max_tokens` is 256 if left out, `max_requests` of the whole run.
+        endpoint: Where, and how much may be asked; `max_tokens` is 256 if left out, `max_requests` is of one start of a
+            run, whose next may ask as many again.
         prompt: With `{text}` where the text goes.
     """
 
@@ -47,7 +48,10 @@ class EndpointTeacher(BaseTeacher):
         """
         limit = self.endpoint.max_requests
         if limit is not None and self._asked + len(texts) > limit:
-            raise CaloraError(f"the budget of {limit} requests is used up", "raise max_requests and go on")
+            raise CaloraError(
+                f"the budget of {limit} requests does not suffice for the next {len(texts)} texts",
+                "raise max_requests, or lower the recipe's batch, and go on: what is done is kept",
+            )
         self._asked += len(texts)
         said = asyncio.run(ask_all([self.prompt.replace("{text}", text) for text in texts], self.endpoint))
         lost = [one.outcome for one in said if one.outcome in ("failed", "over budget")]

@@ -48,8 +48,8 @@ class RewriterTeacher(BaseTeacher):
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The instruction and the two marks."""
-        return (self.instruction, self.before, self.after)
+        """The instruction, the two marks, and the examples."""
+        return (self.instruction, self.before, self.after, *(text for pair in self.examples for text in pair))
 
     @property
     def _before(self) -> str:

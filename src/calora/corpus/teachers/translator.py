@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from calora.corpus.teachers.base import BaseTeacher
 from calora.errors import CaloraError
+from calora.storage import fingerprint, sha256_of
 
 
 class TranslatorTeacher(BaseTeacher):
@@ -60,9 +62,9 @@ class TranslatorTeacher(BaseTeacher):
         return answers
 
     def about(self) -> dict[str, str]:
-        """The model, its revision where it is known, and the languages."""
+        """The model, its revision on the hub or the SHA-256 of a folder's files, and the languages."""
         model, _ = _loaded(self.model)
-        version = getattr(model.config, "_commit_hash", None) or "local"
+        version = getattr(model.config, "_commit_hash", None) or _content_of(self.model)
         pair = {} if self.target is None else {"prompt": f"{self.source} to {self.target}"}
         return {"teacher": self.model, "version": version} | pair
 
@@ -86,6 +88,11 @@ class TranslatorTeacher(BaseTeacher):
                 raise CaloraError(f"{self.model} knows no language {language!r}", "see the model's card for its codes")
         tokenizer.src_lang = self.source
         return {"forced_bos_token_id": ids[self.target]}, ""
+
+
+@cache
+def _content_of(folder: str) -> str:
+    return fingerprint({path.name: sha256_of(path) for path in sorted(Path(folder).iterdir()) if path.is_file()})
 
 
 @cache
