@@ -28,6 +28,7 @@ from calora.merging import Merge
 from calora.metrics import score_answers
 from calora.metrics.statistics import paired_difference
 from calora.serving import Device, write_bundle
+from calora.storage import fingerprint
 from calora.tasks import Composition
 from calora.training.calibration import train_calibration
 from calora.training.data import EncodedExamples
@@ -49,6 +50,12 @@ def packed(backbone: str, packing: str, place: Path) -> Path:
         }
         export_adapter(Adapter(zero), "merged-gguf", path, backbone, dtype=packing)
     return path
+
+
+def place_of(kind: str, weights: str, options: Any) -> str:
+    """A name that changes with whatever a calibration hangs on."""
+    hangs_on = [list(map(adapter_sha256, options.adapters)), options.backbone, options.packing]
+    return f"{kind}-{weights}-{fingerprint([*hangs_on, options.train, options.epochs, options.rate])}"
 
 
 def learn(
@@ -107,7 +114,7 @@ def main() -> None:
         backbone = Backbone.load(name)
         for kind in KINDS:
             learnt[kind, weights] = learn(
-                backbone, options.adapters, composition, kind, options, options.work / f"{kind}-{weights}"
+                backbone, options.adapters, composition, kind, options, options.work / place_of(kind, weights, options)
             )
     examples = make_examples(spread(load_everyday("test"), options.dialogues), composition, seed=EVALUATION_SEED)
     coarse = Backbone.load(str(file))
@@ -117,8 +124,9 @@ def main() -> None:
         table.add_column(head, justify="left" if head in ("calibration", "trained on") else "right")
     rouge: dict[tuple[str, str], list[float]] = {}
     for (kind, weights), calibration in learnt.items():
-        bundle = options.work / f"bundle-{kind}-{weights}"
-        write_bundle(bundle, str(file), options.adapters, [options.work / f"{kind}-{weights}"])
+        place = place_of(kind, weights, options)
+        bundle = options.work / f"bundle-{place}"
+        write_bundle(bundle, str(file), options.adapters, [options.work / place])
         with Device.open(bundle, backbone=file) as device:
             answers = [device.run(str(composition), example.text).text for example in examples]
         scores = score_answers(

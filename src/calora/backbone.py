@@ -14,6 +14,7 @@ from calora.adapter import Adapter, module_kind
 from calora.embedded import EMBEDDED, cache_folder, embedded_gguf
 from calora.errors import CaloraError
 from calora.merging import DenseUpdate
+from calora.packing import keep_gradients, loading_options, packed_sha256, split_packing
 from calora.processes import local_rank
 from calora.storage import made_once, sha256_of, writing_folder
 from calora.tasks import Composition, Prompt
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+_PICKLED = "pytorch_model*.bin"  # transformers reads them as weights alone, and runs nothing
 _FUSED = re.compile(r"(qkv|query_key_value|gate_up|c_attn|W_pack|in_proj)")
 
 
@@ -46,7 +48,8 @@ class Backbone:
         """Load a backbone.
 
         Args:
-            name_or_path: `gemma3-270m`, `smollm2-135m`, a `.gguf` file, a folder, or a hub id.
+            name_or_path: `gemma3-270m`, `smollm2-135m`, a `.gguf` file, a folder, or a hub id (`owner/name`, or
+                `owner/name@revision`); with `:4bit`, `:8bit` or, for a GGUF file, `:packed` its weights stay packed.
             dtype: `native_dtype()` if None.
 
         Raises:
@@ -54,18 +57,20 @@ class Backbone:
         """
         _quiet()
         dtype = dtype or native_dtype()
-        if name_or_path in EMBEDDED:
-            file = embedded_gguf(name_or_path)
-            folder = _dequantised(file, dtype, file.parent.parent / f"{name_or_path}-{str(dtype).rpartition('.')[2]}")
-            return cls(name_or_path, backbone_sha256(name_or_path), *_load(folder, dtype))
-        path = Path(name_or_path)
-        if path.suffix == ".gguf":
-            sha256 = backbone_sha256(name_or_path)
-            key = f"gguf-{sha256[:16]}-{str(dtype).rpartition('.')[2]}"
-            return cls(name_or_path, sha256, *_load(_dequantised(path, dtype, cache_folder() / key), dtype))
-        if not path.is_dir():
-            path = _hub_folder(name_or_path)
-        return cls(name_or_path, _folder_sha256(path), *_load(path, dtype))
+        plain, packing = split_packing(name_or_path)
+        path, short = Path(plain), str(dtype).rpartition(".")[2]
+        options = loading_options(packing, path.suffix == ".gguf", dtype)
+        sha256 = backbone_sha256(name_or_path)
+        if plain in EMBEDDED:
+            file = embedded_gguf(plain)
+            path = _dequantised(file, dtype, file.parent.parent / f"{plain}-{short}")
+        elif packing == "packed":
+            options["gguf_file"], path = path.name, path.parent
+        elif path.suffix == ".gguf":
+            path = _dequantised(path, dtype, cache_folder() / f"gguf-{sha256[:16]}-{short}")
+        elif not path.is_dir():
+            path = _hub_folder(plain)
+        return cls(name_or_path, sha256, *_load(path, dtype, **options))
 
     @cached_property
     def targets(self) -> dict[str, tuple[int, int]]:
@@ -143,14 +148,17 @@ class Backbone:
 
 def backbone_sha256(name_or_path: str) -> str:
     """The SHA-256 by which artefacts name a backbone, without loading it; arguments and errors as `Backbone.load`."""
-    if name_or_path in EMBEDDED:
-        return EMBEDDED[name_or_path].sha256
-    path = Path(name_or_path)
-    if path.suffix == ".gguf":
+    plain, packing = split_packing(name_or_path)
+    path = Path(plain)
+    if plain in EMBEDDED:
+        sha256 = EMBEDDED[plain].sha256
+    elif path.suffix == ".gguf":
         if not path.exists():
             raise CaloraError(f"{path} does not exist", "expected a GGUF file")
-        return sha256_of(path)
-    return _folder_sha256(path if path.is_dir() else _hub_folder(name_or_path))
+        sha256 = sha256_of(path)
+    else:
+        sha256 = _folder_sha256(path if path.is_dir() else _hub_folder(plain))
+    return packed_sha256(sha256, packing)
 
 
 @lru_cache
@@ -214,7 +222,8 @@ def _load(folder: Path, dtype: "torch.dtype", **extra: Any) -> "tuple[PreTrained
         tokenizer.pad_token = tokenizer.eos_token
     # What a model says about sampling and penalties is for other uses: calora's decoding is plain for all.
     model.generation_config = GenerationConfig()
-    if torch.cuda.is_available():
+    keep_gradients(model)
+    if torch.cuda.is_available() and "device_map" not in extra:
         torch.nn.Module.to(model, f"cuda:{local_rank()}")
     return model.eval().requires_grad_(False), tokenizer
 
@@ -252,8 +261,13 @@ def _hub_folder(name: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    owner, _, revision = name.partition("@")
+    beside = ["*.json", "*.model", "*.txt", "*.jinja"]
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]))
+        folder = Path(snapshot_download(owner, revision=revision or None, allow_patterns=[*beside, "*.safetensors"]))
+        if next(folder.glob("*.safetensors"), None) is None:  # an old repository, whose weights torch has pickled
+            folder = Path(snapshot_download(owner, revision=revision or None, allow_patterns=[*beside, _PICKLED]))
+        return folder
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise CaloraError(
             f"backbone {name!r} is no embedded name, no file or folder, and the hub does not give it: "
@@ -265,7 +279,7 @@ def _hub_folder(name: str) -> Path:
 def _folder_sha256(folder: Path) -> str:
     import hashlib
 
-    files = sorted(folder.glob("*.safetensors"))
+    files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob(_PICKLED))
     if not files:
         raise CaloraError(f"{folder} holds no safetensors file", "expected config.json, *.safetensors and a tokenizer")
     if len(files) == 1:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from calora.adapter import Adapter
 from calora.backbone import Backbone
@@ -39,7 +40,8 @@ def examples_of(rows: list[dict[str, Any]], asked: list[int] | None = None) -> C
 
 
 def bits(backbone: Backbone) -> dict[str, bytes]:
-    return {name: tensor.numpy().tobytes() for name, tensor in backbone.model.state_dict().items()}
+    state: dict[str, torch.Tensor] = backbone.model.state_dict()
+    return {name: tensor.flatten().view(torch.uint8).numpy().tobytes() for name, tensor in state.items()}
 
 
 def make_card(backbone: Backbone, kind: Kind) -> CalibrationCard:

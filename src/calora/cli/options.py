@@ -22,7 +22,12 @@ if TYPE_CHECKING:
     from calora.training.data import ExamplesOf
 
 BackboneOption = Annotated[
-    str, typer.Option("--backbone", "-b", help="gemma3-270m, smollm2-135m, a .gguf file, a folder, or a hub id.")
+    str,
+    typer.Option(
+        "--backbone",
+        "-b",
+        help="gemma3-270m, smollm2-135m, a .gguf file, a folder or a hub id; with :4bit or :8bit behind it packed.",
+    ),
 ]
 DataOption = Annotated[
     Path | None,
