@@ -2,7 +2,7 @@
 
     python benchmarks/data.py [--records 100000]
 
-A made-up file of so many dialogues, in JSON Lines, CSV and Parquet, with a teacher that costs nearly nothing (`sed`), so
+A made-up file of so many dialogues, in JSON Lines, CSV and Parquet, with a teacher that costs almost none (`sed`), so
 that what is measured is calora, all its filters on. A tenth and the whole of each file, each in a process of its own,
 whose peak of memory is told.
 """

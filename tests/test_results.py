@@ -29,6 +29,9 @@ def places() -> dict[Path, Workplace]:
 @pytest.mark.parametrize("path", CELLS, ids=lambda path: path.stem)
 def test_scores_come_out_again_from_the_predictions(path: Path, places: dict[Path, Workplace]) -> None:
     cell, rows, place = read_cell(path), read_predictions(path), places[path.parents[1]]
+    absent = [str(file) for file in (*place.recipe.data.records, *place.recipe.data.tested_on) if not file.exists()]
+    if absent:
+        pytest.skip(f"{absent[0]} is not here: docs/data.md says how it is made")
     case = Case(place, cell.backbone, place.recipe.parse(cell.composition), cell.seed)
     examples = case.evaluation_examples("test")
     assert [row["id"] for row in rows] == [example.id for example in examples]
