@@ -12,6 +12,8 @@ from calora.errors import CaloraError
 
 Row = Mapping[str, Any]
 Read = Callable[[Iterable[Row], Split], Iterator[TextRecord]]
+# Of sentences that come with translations.
+FIELD, LANGUAGES = "sentence", ("es", "fr", "de")
 
 
 @dataclass(frozen=True)

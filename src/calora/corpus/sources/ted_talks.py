@@ -1,13 +1,11 @@
-"""Sentences and their translations: TED Talks and NTREX-128."""
+"""TED Talks: sentences of subtitles with their translations."""
 
 from collections.abc import Iterable, Iterator
 
 from calora.corpus.records import Split, TextRecord
-from calora.corpus.sources.registry import Row, source
+from calora.corpus.sources.registry import FIELD, LANGUAGES, Row, source
 from calora.errors import CaloraError
 
-LANGUAGES = ("es", "fr", "de")
-FIELD = "sentence"
 _ABSENT = ("__NULL__", "_ _ NULL _ _")
 
 
@@ -50,26 +48,3 @@ def _present(value: object) -> str:
     """A translation; nothing where it holds a mark of being absent."""
     text = str(value or "").strip()
     return "" if any(mark in text for mark in _ABSENT) else text
-
-
-@source(
-    name="ntrex",
-    title="NTREX-128",
-    gives="es, fr, de of a sentence",
-    licence="CC BY-SA 4.0",
-    link="https://github.com/MicrosoftTranslator/NTREX",
-    hub="",
-    files={"test": ()},
-    parallel={
-        "en": "newstest2019-src.eng.txt",
-        "es": "newstest2019-ref.spa.txt",
-        "fr": "newstest2019-ref.fra.txt",
-        "de": "newstest2019-ref.deu.txt",
-    },
-    seen=True,
-)
-def ntrex(rows: Iterable[Row], split: Split) -> Iterator[TextRecord]:
-    """Read its parallel files, a sentence a line, of which `rows` has `en` and the languages beside it."""
-    for number, row in enumerate(rows):
-        known = {key: str(row[key]).strip() for key in ("en", *LANGUAGES) if row.get(key)}
-        yield TextRecord(id=f"ntrex-{number}", split=split, domain="ntrex", text=known["en"], targets={FIELD: known})
