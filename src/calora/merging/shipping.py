@@ -106,12 +106,16 @@ def write_merged(
     first = next((parent.card for parent in parents if parent.card), None)
     values = _resolved(recipe, Path(out))
     shas = dict(zip(parent_names(recipe, parents), (str(entry.sha256) for entry in recipe.models), strict=True))
-    origin = asked[0] if asked else None
-    if origin is not None or first is not None:
+    origin: tuple[str, str] | None = None
+    if asked:
+        origin = asked[0].name, asked[0].sha256
+    elif first:
+        origin = first.backbone, first.backbone_sha256
+    if origin:
         card = AdapterCard(
             name=name,
-            backbone=origin.name if origin else first.backbone if first else "",
-            backbone_sha256=origin.sha256 if origin else first.backbone_sha256 if first else "",
+            backbone=origin[0],
+            backbone_sha256=origin[1],
             prompt=asked[0].prompt(asked[1]) if asked else None,
             parents=shas,
             training={"merge": values},
