@@ -1,10 +1,18 @@
-"""Several processes of one training, as `accelerate launch` starts them; alone, every process is the first of one."""
+"""What a process may use, and several processes of one training, as `accelerate launch` starts them.
+
+Alone, every process is the first of one.
+"""
 
 import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
+
+
+def cores() -> int:
+    """How many cores this process may use: no more than it was bound to, by `taskset` or a container."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def is_first() -> bool:

@@ -23,7 +23,9 @@ def command(
     compare: Annotated[bool, typer.Option(help="Serve the plain merges as well, as NAME@merge.")] = False,
     context: Annotated[int, typer.Option(min=64, help="Tokens of prompt and answer together.")] = 2048,
     slots: Annotated[int, typer.Option(min=1, help="Requests computed at the same time.")] = 1,
-    threads: Annotated[int | None, typer.Option(min=1, help="Of computing; the number of cores if left out.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Of computing; as many as this process has cores, if left out.")
+    ] = None,
 ) -> None:
     """Serve a bundle over HTTP, each composition as a model; Ctrl-C stops when requests under way are done."""
     from calora.serving.device import Device

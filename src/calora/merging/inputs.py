@@ -1,6 +1,5 @@
 """What every merge takes: adapters that fit each other, a strength each, the modules that any of them has."""
 
-import os
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +10,7 @@ from threadpoolctl import threadpool_limits
 
 from calora.adapter import Adapter, Factors
 from calora.errors import CaloraError
+from calora.processes import cores
 
 Part = TypeVar("Part")
 _THREADS = 4
@@ -85,7 +85,7 @@ def by_module(names: Sequence[str], make: Callable[[str], Part]) -> dict[str, Pa
         make: Name to what is made; whatever the order.
     """
     # BLAS with threads of its own would wait for cores that these have.
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(min(_THREADS, cores())) as pool:
         return dict(zip(names, pool.map(make, names), strict=True))
 
 

@@ -63,7 +63,7 @@ class Device:
         compare: Load what plain merges of the `factors` start need as well; those of `product` need nothing.
         context: Tokens of prompt and answer together.
         slots: Requests at the same time.
-        threads: Of computing; the number of cores if None.
+        threads: Of computing; as many as this process has cores, if None.
 
     Raises:
         CaloraError: The bundle is damaged or llama.cpp cannot load it. A composition whose calibration is damaged or

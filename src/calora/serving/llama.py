@@ -10,7 +10,6 @@ another composition's adapters than asked, so every request here goes around the
 """
 
 import json
-import os
 import secrets
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from calora.errors import CaloraError
+from calora.processes import cores
 from calora.serving.engine import EngineError
 
 _TIMEOUT = 600.0  # seconds between two parts of an answer; a long prompt is read on one slow core
@@ -51,7 +51,7 @@ class LlamaServer:
         adapters: Name to a LoRA file in GGUF.
         context: Tokens of prompt and answer together, of each slot.
         slots: Requests answered at the same time.
-        threads: Of computing; the number of cores if None.
+        threads: Of computing; as many as there are cores for this process if None.
         exact: Keys and values in float32, all of them kept, and no flash attention, for comparisons.
 
     Raises:
@@ -83,7 +83,7 @@ class LlamaServer:
         params.n_ctx = context * slots
         params.kv_unified = False
         params.cache_ram_mib = 0
-        params.cpuparams.n_threads = threads or os.cpu_count() or 1
+        params.cpuparams.n_threads = threads or cores()
         key = secrets.token_urlsafe(24)
         params.api_keys = [key]
         if exact:

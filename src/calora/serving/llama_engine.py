@@ -20,7 +20,7 @@ class LlamaEngine:
         adapters: Name to a LoRA file.
         context: Tokens of prompt and answer together.
         slots: Passes at the same time.
-        threads: Of computing; the number of cores if None.
+        threads: Of computing; as many as this process has cores, if None.
 
     Raises:
         CaloraError: llama.cpp cannot load one of the files.
