@@ -81,17 +81,22 @@ class Unfetched(Workplace):
         """Files of records that are not here."""
         return [path for path in (*self.recipe.data.records, *self.recipe.data.tested_on) if not path.exists()]
 
+    def lacks(self, split: Split) -> bool:
+        """Whether a file that a split is read from is not here."""
+        data = self.recipe.data
+        return not all(path.exists() for path in (split == "test" and data.tested_on) or data.records)
+
     def outside_key(self, task: str) -> str:
         """Of the file, or a name for it."""
         return super().outside_key(task) if self.recipe.data.outside[task].exists() else f"of {task}"
 
     def records(self, split: Split) -> list[AnyRecord]:
         """The records; none where a file is missing."""
-        return [] if self.missing else super().records(split)
+        return [] if self.lacks(split) else super().records(split)
 
     def data_key(self, split: Split) -> str:
         """Of a split's content, or a name for it."""
-        return f"of {split}" if self.missing else super().data_key(split)
+        return f"of {split}" if self.lacks(split) else super().data_key(split)
 
     def examples(self, composition: Composition) -> int:
         """Training examples of an epoch: what the recipe allows of those that there are.
@@ -102,7 +107,7 @@ class Unfetched(Workplace):
         wanted, outside = self.recipe.data.train, self.recipe.data.outside.get(str(composition))
         if outside is not None:
             return len(self.outside(str(composition), "train")) if outside.exists() else wanted or 0
-        if self.missing:
+        if self.lacks("train"):
             return (wanted or 0) // (1 if composition.primary is None else len(self.recipe.data.records))
         records = spread(self.records("train"), wanted)
         # A secondary task alone learns from every field that has it.

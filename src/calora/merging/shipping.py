@@ -72,7 +72,7 @@ def read_models(recipe: MergeRecipe) -> tuple[list[Adapter], MergeRecipe]:
         entries.append(entry.model_copy(update={"sha256": found}))
         if base := base_model_of(folder):
             bases[base] = None
-    if len(bases) > 1:
+    if len(bases) > 1 and any(adapter.card is None for adapter in adapters):  # cards tell by SHA-256
         warnings.warn(f"the adapters were trained on different base models: {', '.join(bases)}", stacklevel=2)
     base = recipe.base_model or (next(iter(bases)) if len(bases) == 1 else None)
     return adapters, recipe.model_copy(update={"models": tuple(entries), "base_model": base})
