@@ -60,17 +60,18 @@ class Backbone:
         plain, packing = split_packing(name_or_path)
         path, short = Path(plain), str(dtype).rpartition(".")[2]
         options = loading_options(packing, path.suffix == ".gguf", dtype)
-        sha256 = backbone_sha256(name_or_path)
+        if plain not in EMBEDDED and path.suffix != ".gguf":
+            path = path if path.is_dir() else _hub_folder(plain)  # asked for once
+            return cls(name_or_path, packed_sha256(_folder_sha256(path), packing), *_load(path, dtype, **options))
+        own = backbone_sha256(plain)
         if plain in EMBEDDED:
             file = embedded_gguf(plain)
             path = _dequantised(file, dtype, file.parent.parent / f"{plain}-{short}")
         elif packing == "packed":
             options["gguf_file"], path = path.name, path.parent
-        elif path.suffix == ".gguf":
-            path = _dequantised(path, dtype, cache_folder() / f"gguf-{sha256[:16]}-{short}")
-        elif not path.is_dir():
-            path = _hub_folder(plain)
-        return cls(name_or_path, sha256, *_load(path, dtype, **options))
+        else:
+            path = _dequantised(path, dtype, cache_folder() / f"gguf-{own[:16]}-{short}")
+        return cls(name_or_path, packed_sha256(own, packing), *_load(path, dtype, **options))
 
     @cached_property
     def targets(self) -> dict[str, tuple[int, int]]:
