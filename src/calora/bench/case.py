@@ -94,10 +94,14 @@ class Workplace:
         Raises:
             CaloraError: Names the first.
         """
-        texts = {" ".join(record.plain.casefold().split()): record.id for record in taken}
+
+        def text(record: AnyRecord) -> str:
+            return " ".join(record.plain.casefold().split())
+
+        texts = {text(record): record.id for record in taken}
         for other, records in self._records.items():
             for record in records:
-                if (twin := texts.get(" ".join(record.plain.casefold().split()))) is not None:
+                if (twin := texts.get(text(record))) is not None:
                     raise CaloraError(
                         f"{split} record {twin} has the text of {other} record {record.id}",
                         "what is tested on must not be learnt from: compose the files together (docs/data.md)",

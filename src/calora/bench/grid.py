@@ -59,9 +59,9 @@ class Grid:
         self.rows = rows_of(self.recipe)
         self.progress = Progress()
         self.store.follow = lambda step: self._tell(f"{step.kind} {step.name}")
-        self.seconds: dict[str, list[float]] = defaultdict(list)
+        self._seconds: dict[str, list[float]] = defaultdict(list)
         for kind, seconds in self.store.times():
-            self.seconds[kind].append(seconds)
+            self._seconds[kind].append(seconds)
         names = Counter(place.name for place in self.places())
         twice = [name for name, count in names.items() if count > 1]
         if twice:
@@ -173,7 +173,7 @@ class Grid:
             made = {"settings": settings, "key": key, "options": chosen, "adapters": self._adapters(plan)}
             timed = self.timed and split == "test"
             answer_cell(path, place, split, plan, values, made, timed=timed, texts=self.texts)
-            self.seconds["cell"].append(time.monotonic() - begin)
+            self._seconds["cell"].append(time.monotonic() - begin)
             return read_cell(path)
 
     def _drop_stale(self, places: Sequence[Place]) -> None:
@@ -233,7 +233,7 @@ class Grid:
         for one in missing.values():
             record = self.store.record(one)
             if record is not None:
-                self.seconds[one.kind].append(float(record["seconds"]))
+                self._seconds[one.kind].append(float(record["seconds"]))
         return value
 
     def _adapters(self, plan: Plan) -> dict[str, str]:
@@ -263,7 +263,7 @@ class Grid:
             wanted[place.name] = "cell"
             for parent in plan.parents:
                 wanted |= {one.key: one.kind for one in parent.lineage() if not self.store.has(one)}
-        known = {kind: fmean(times) for kind, times in self.seconds.items()}
+        known = {kind: fmean(times) for kind, times in self._seconds.items()}
         if wanted and known:
             of_others = fmean(known.values())
             self.progress.left = sum(known.get(kind, of_others) for kind in wanted.values())
