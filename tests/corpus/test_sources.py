@@ -10,11 +10,14 @@ from typing import Any, ClassVar
 
 import pytest
 
-from calora.corpus.opening import open_plain, open_source
+from calora.corpus.everyday import load_everyday
+from calora.corpus.examples import make_examples
+from calora.corpus.opening import files_of, open_plain, open_source
 from calora.corpus.reading import rows_of
-from calora.corpus.records import Split, TextRecord
+from calora.corpus.records import SPLITS, Split, TextRecord
 from calora.corpus.sources import find_source, sources
 from calora.errors import CaloraError
+from calora.tasks import Composition
 
 SHARED = Path(__file__).parents[3] / "shared/datasets"
 shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the samples of public data sets are not here")
@@ -23,6 +26,18 @@ shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the samples of public d
 def write_lines(path: Path, *rows: dict[str, Any]) -> Path:
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     return path
+
+
+def test_the_everyday_corpus_is_a_source_that_needs_no_folder() -> None:
+    source = find_source("everyday")
+    read: dict[str, list[TextRecord]] = {split: list(open_source(source, split)) for split in SPLITS}
+    assert {split: len(records) for split, records in read.items()} == {"train": 504, "validation": 60, "test": 108}
+    told = make_examples(load_everyday("test"), Composition.parse("summary+es"), seed=0)
+    assert [record.text for record in read["test"]] == [example.text for example in told]
+    assert [record.targets["summary"]["es"] for record in read["test"]] == [example.target for example in told]
+    assert [record.names for record in read["test"]] == [example.names for example in told]
+    assert len(read["train"][0].targets["summary"]) == 11
+    assert next(iter(files_of(source, "test", None))) == "calora/everyday/arts.jsonl"
 
 
 # The authors' own files
@@ -302,5 +317,6 @@ def test_parallel_files_must_be_parallel(tmp_path: Path) -> None:
 def test_every_source_says_what_it_is() -> None:
     for name, source in sources().items():
         assert source.name == name
-        assert source.licence and source.title and source.gives and source.link.startswith("https://")
-        assert source.hub or source.parallel
+        assert source.licence and source.title and source.gives
+        assert source.link.startswith("https://") or source.shipped
+        assert source.hub or source.parallel or source.shipped

@@ -68,5 +68,6 @@ def list_sources() -> None:
         table.add_column(head, no_wrap=head == "source", overflow="fold")
     for name, source in sources().items():
         read = "yes" if source.seen else "format"
-        table.add_row(name, source.title, source.gives, source.licence, source.hub or "no", read)
+        where = source.hub or ("comes with calora" if source.shipped else "no")
+        table.add_row(name, source.title, source.gives, source.licence, where, read)
     console.print(table)

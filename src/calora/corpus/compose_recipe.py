@@ -30,7 +30,7 @@ class ComposeRecipe(BaseModel, extra="forbid", frozen=True):
         source: Of the registry; or
         files: one's own, a file a split, with
         columns: as for `open_plain`.
-        folder: Where the source's files lie; the hub if left out.
+        folder: Where the source's files lie; if left out the hub, or the package for what comes with it.
         splits: Of the source; all that it has if left out.
         limit: The most records of a split.
         deal: Deal the records of all splits anew: shares of 1, such as {train: 0.8, validation: 0.1, test: 0.1}.

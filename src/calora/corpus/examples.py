@@ -73,7 +73,7 @@ def make_examples(
                     f"{record.id} has no {field} reference for {composition}",
                     f"{field} references: {', '.join(sorted(references))}",
                 )
-            examples.append(Example(name, record.domain, _filled(text, names), _filled(references[key], names), own))
+            examples.append(Example(name, record.domain, filled(text, names), filled(references[key], names), own))
     return examples
 
 
@@ -108,7 +108,7 @@ def _key(composition: Composition) -> str:
     return "_".join(task.key for task in composition.secondary) or "en"
 
 
-def _filled(text: str, names: Mapping[Speaker, str]) -> str:
+def filled(text: str, names: Mapping[Speaker, str]) -> str:
     """The text with names for its placeholders, if it has any."""
     for speaker, name in names.items():
         text = text.replace(f"{{{speaker}}}", name)

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from fnmatch import fnmatch
+from importlib.resources import files as package_files
 from itertools import chain
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def open_source(source: Source, split: Split, folder: str | Path | None = None) 
     Args:
         source: Of the registry.
         split: Which.
-        folder: Where its files lie, under the hub's names or the authors'; the hub if None.
+        folder: Where its files lie, under the hub's names or the authors'; if None the hub, or the package.
 
     Raises:
         CaloraError: The source has no such split, a file is missing or cannot be fetched, or is not what it should be.
@@ -43,13 +44,15 @@ def files_of(source: Source, split: Split, folder: str | Path | None) -> dict[st
         CaloraError: One is missing.
     """
     names = [(name,) for name in source.parallel.values()] if source.parallel else [source.files[split]]
-    where = str(folder) if folder is not None else f"{source.hub}@{source.revision}"
+    where = "calora" if source.shipped else f"{source.hub}@{source.revision}"
     found = [path for one in names for path in _files(source, one, folder)]
     return {f"{where}/{path.parent.name}/{path.name}" if folder is None else str(path): path for path in found}
 
 
 def _files(source: Source, names: tuple[str, ...], folder: str | Path | None) -> list[Path]:
     """The files of a source by any of their names, in which `*` may stand, in a folder or fetched from the hub."""
+    if folder is None and source.shipped:
+        folder = str(package_files("calora").joinpath(source.shipped))
     if folder is not None:
         here = Path(folder)
         for place in (place for name in names for place in (name, Path(name).name)):

@@ -31,6 +31,7 @@ class Source:
         files: By split, the names that its file has: the hub's first, then its authors' own; several files with `*`.
         revision: Of the hub's repository.
         seen: Whether the reading was tested on the authors' files; if not, on made-up ones of the published format.
+        shipped: Its folder in the package, if it comes with it.
         parallel: Key to the file that has its lines, where files are parallel line by line; `files` then names a split.
     """
 
@@ -44,6 +45,7 @@ class Source:
     files: Mapping[Split, tuple[str, ...]]
     revision: str = "main"
     seen: bool = False
+    shipped: str = ""
     parallel: Mapping[str, str] | None = None
 
 
