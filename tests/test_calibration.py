@@ -1,3 +1,4 @@
+import copy
 import json
 import re
 from collections.abc import Callable
@@ -159,7 +160,7 @@ def test_folding_follows_the_formula_of_its_kind(kind: Kind, shared: Shared) -> 
         values = {half: calibration.tensors.get(f"{site}.{half}") for half in ("p", "p1", "p2")}
         expected = {
             "column-bias": lambda v, update: update + v["p"][:, None],
-            "row-scale": lambda v, update: np.diag(v["p"]) @ update,
+            "row-scale": lambda v, update: np.diag(1 + v["p"]) @ update,
             "low-rank": lambda v, update: update + v["p2"] @ v["p1"],
         }[kind](values, factors.update())
         np.testing.assert_allclose(folded.modules[module].update(), expected, atol=1e-5)
@@ -174,9 +175,9 @@ def test_the_calibrated_forward_pass_follows_the_formula_of_its_kind(llama: Back
 
     formulas: dict[Kind, Callable[..., Any]] = {  # of the input, the module's own output, the merge's, the parameters
         "column-bias": lambda x, out, y, v: out + y + v["p"] * x.sum(axis=-1, keepdims=True),
-        "row-scale": lambda x, out, y, v: out + v["p"] * y,
+        "row-scale": lambda x, out, y, v: out + (1 + v["p"]) * y,
         "output-bias": lambda x, out, y, v: out + y + v["p"],
-        "output-scale": lambda x, out, y, v: v["p"] * (out + y),
+        "output-scale": lambda x, out, y, v: (1 + v["p"]) * (out + y),
         "low-rank": lambda x, out, y, v: out + y + x @ v["p1"].T @ v["p2"].T,
     }
     merged = merge_for(llama)
@@ -192,6 +193,26 @@ def test_the_calibrated_forward_pass_follows_the_formula_of_its_kind(llama: Back
         expected = formulas[kind](x, out, x @ factors.update().T, v)
         found = updates[module](torch.from_numpy(x), torch.from_numpy(out)).detach().numpy()
         np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_a_small_row_scale_is_not_rounded_away_in_bfloat16(llama: Backbone) -> None:
+    import torch
+
+    from calora.training.calibration import calibrated_updates
+
+    merged, card = merge_for(llama), make_card("row-scale", sha256=llama.sha256)
+    module, factors = next(iter(merged.modules.items()))
+    out, inside = factors.shape
+    half = replace(llama, model=copy.deepcopy(llama.model).bfloat16())
+    x = torch.randn(64, inside, generator=torch.Generator().manual_seed(0)).bfloat16()
+
+    def norm(p: float) -> float:
+        fresh = fresh_tensors(card, merged)
+        parameters = {name: torch.nn.Parameter(torch.full(value.shape, p)) for name, value in fresh.items()}
+        given = calibrated_updates(half, merged, card, parameters)[module](x, torch.zeros(64, out).bfloat16())
+        return float(given.detach().float().norm())
+
+    assert 5e-4 < norm(2e-3) / norm(0.0) - 1 < 6e-3
 
 
 def test_what_is_folded_says_where_it_comes_from() -> None:

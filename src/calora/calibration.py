@@ -18,6 +18,7 @@ from calora.tasks import Prompt
 Kind = Literal["column-bias", "row-scale", "output-bias", "output-scale", "low-rank"]
 Shared = Literal["kind", "layer"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+SCALES: tuple[Kind, ...] = ("row-scale", "output-scale")
 _NO_LORA: dict[Kind, str] = {
     "output-bias": "it adds a constant, and a LoRA is linear in its input",
     "output-scale": "it scales what the backbone's own weights give, too",
@@ -64,7 +65,8 @@ class Calibration:
 
     Args:
         card: Kind, rank, sharing and where it comes from.
-        tensors: `SITE.p` [out], or `SITE.p1` [rank, in] and `SITE.p2` [out, rank] for low-rank.
+        tensors: `SITE.p` [out], of a scale what it adds to 1; or `SITE.p1` [rank, in] and `SITE.p2` [out, rank] for
+            low-rank.
     """
 
     card: CalibrationCard
@@ -125,7 +127,7 @@ def site_shapes(merged: Adapter, card: CalibrationCard) -> dict[str, tuple[int, 
 def fresh_tensors(card: CalibrationCard, merged: Adapter, seed: int = 0) -> dict[str, Array]:
     """The start of training, which is the identity on the merge.
 
-    Biases start at 0, scales at 1; P2 starts at 0 and P1 as LoRA's A does, uniform in +-1/sqrt(in).
+    All start at 0, but P1 as LoRA's A does, uniform in +-1/sqrt(in).
     """
     random = np.random.default_rng(seed)
     tensors: dict[str, Array] = {}
@@ -135,14 +137,14 @@ def fresh_tensors(card: CalibrationCard, merged: Adapter, seed: int = 0) -> dict
             tensors[f"{site}.p1"] = random.uniform(-bound, bound, (card.rank, inside)).astype(np.float32)
             tensors[f"{site}.p2"] = np.zeros((out, card.rank), np.float32)
         else:
-            tensors[f"{site}.p"] = np.full(out, float(card.kind in ("row-scale", "output-scale")), np.float32)
+            tensors[f"{site}.p"] = np.zeros(out, np.float32)
     return tensors
 
 
 def fold(merged: Adapter, calibration: Calibration) -> Adapter:
     """Write a calibrated merge as one adapter, exactly.
 
-    Column bias: y += p (1 . x), so B' = [B | p], A' = [A ; 1]. Row scale: B' = diag(p) B.
+    Column bias: y += p (1 . x), so B' = [B | p], A' = [A ; 1]. Row scale: B' = diag(1 + p) B.
     Low rank: B' = [B | P2], A' = [A ; P1].
 
     Raises:
@@ -166,7 +168,7 @@ def fold(merged: Adapter, calibration: Calibration) -> Adapter:
         elif card.kind == "column-bias":
             a, b = np.ones((1, factors.shape[1]), np.float32), calibration.tensors[f"{site}.p"][:, None]
         else:
-            modules[module] = Factors(factors.a, calibration.tensors[f"{site}.p"][:, None] * factors.b)
+            modules[module] = Factors(factors.a, (1 + calibration.tensors[f"{site}.p"])[:, None] * factors.b)
             continue
         modules[module] = Factors(np.concatenate([factors.a, a]), np.concatenate([factors.b, b], axis=1))
     return Adapter(

@@ -86,7 +86,8 @@ def calibrated_updates(
 ) -> dict[str, Update]:
     """The calibrated forward pass of each module.
 
-    Column bias: y + p (1 . x). Row scale: p * (B A x). Output bias: y + p. Output scale: p * y. Low rank: y + P2 P1 x.
+    Column bias: y + p (1 . x). Row scale: (1 + p) * (B A x). Output bias: y + p. Output scale: (1 + p) * y.
+    Low rank: y + P2 P1 x.
     """
     return {
         module: _update(backbone, factors, card, site_of(module, card), parameters)
@@ -109,7 +110,8 @@ def _update(
 ) -> Update:
     dtype, device = backbone.model.dtype, backbone.model.device
     a = torch.from_numpy(factors.a).to(device, dtype)
-    b = torch.from_numpy(factors.b).to(device, dtype)
+    wide = torch.from_numpy(factors.b).to(device)
+    b = wide.to(dtype)
     ones = torch.ones(1, a.shape[1], device=device, dtype=dtype)
 
     def value(name: str) -> torch.Tensor:
@@ -120,13 +122,15 @@ def _update(
         return low_rank(x, out, torch.cat([a, ones]), torch.cat([b, value("p").unsqueeze(1)], dim=1))
 
     def row_scale(x: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
-        return low_rank(x, out, a, value("p").unsqueeze(1) * b)
+        # In float32, as bfloat16 has no number between 1 and 1.008: most of a small p would be rounded away.
+        return low_rank(x, out, a, ((1 + parameters[f"{site}.p"]).unsqueeze(1) * wide).to(dtype))
 
     def output_bias(x: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
         return low_rank(x, out, a, b) + value("p")
 
     def output_scale(x: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
-        return low_rank(x, out, a, b) * value("p")
+        given = low_rank(x, out, a, b)
+        return torch.addcmul(given, given, value("p"))
 
     def low_rank_kind(x: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
         return low_rank(x, out, torch.cat([a, value("p1")]), torch.cat([b, value("p2")], dim=1))
