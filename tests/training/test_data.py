@@ -4,6 +4,7 @@ import pytest
 
 from calora.backbone import Backbone
 from calora.corpus import Example
+from calora.errors import CaloraError
 from calora.tasks import Composition
 
 
@@ -66,3 +67,12 @@ def test_a_long_text_is_cut_so_that_its_answer_fits(llama: Backbone) -> None:
     with pytest.warns(UserWarning, match="its beginning is cut"):
         item = encoded(llama, [400])[0]
     assert len(item["prompt"]) + len(item["answer"]) == llama.context
+
+
+def test_a_target_longer_than_the_context_is_refused_by_its_name(llama: Backbone) -> None:
+    from calora.training.data import EncodedExamples
+
+    prompt = llama.prompt(Composition.parse("summary"))
+    data = EncodedExamples(llama, prompt, lambda epoch: [Example("arts-001", "arts", "A: Hi", "word " * 5000, ())])
+    with pytest.raises(CaloraError, match=r"the target of arts-001 has .* tokens, more than .* context"):
+        data[0]

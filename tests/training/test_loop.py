@@ -7,6 +7,7 @@ import pytest
 
 from calora.adapter import Adapter
 from calora.backbone import Backbone
+from calora.errors import CaloraError
 from calora.training.settings import TrainingSettings
 from tests.training.helpers import (
     SETTINGS,
@@ -109,3 +110,51 @@ def test_a_run_killed_behind_its_end_trains_no_further(
     assert same(dict(found.tensors), dict(expected.tensors))
     assert found.card.training["best_step"] == expected.card.training["best_step"]
     assert found.card.training["validation"] == expected.card.training["validation"]
+
+
+def test_checkpoints_of_another_training_are_refused(
+    llama: Backbone, train_rows: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    settings = SETTINGS.model_copy(update={"epochs": 1})
+    first = calibrate(llama, train_rows, tmp_path / "work", settings=settings)
+    again = calibrate(llama, train_rows, tmp_path / "work", settings=settings)
+    assert same(dict(again.tensors), dict(first.tensors))
+    other = settings.model_copy(update={"learning_rate": 0.02})
+    for rows, wanted in ((train_rows, other), (train_rows[1:], settings)):
+        with pytest.raises(CaloraError, match="work holds the checkpoints of another training"):
+            calibrate(llama, rows, tmp_path / "work", settings=wanted)
+
+
+def test_the_best_epoch_is_found_where_its_folder_has_moved(
+    llama: Backbone, train_rows: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    figures = iter([0.2, 0.9, 0.4])
+    best = calibrate(llama, train_rows, tmp_path / "here", judge=lambda: next(figures))
+    (tmp_path / "here").rename(tmp_path / "there")
+    found = calibrate(llama, train_rows, tmp_path / "there", judge=judge_killed_in(0))
+    assert same(dict(found.tensors), dict(best.tensors))
+    assert found.card.training["best_step"] == best.card.training["best_step"] < found.card.training["steps"]
+
+
+def test_one_graphics_card_is_taken_where_there_are_several(
+    llama: Backbone, train_rows: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import TrainingArguments
+
+    from calora.training import loop
+
+    real, seen = TrainingArguments.__post_init__, []
+
+    def four(self: Any) -> None:
+        real(self)
+        self._n_gpu = 4
+
+    def trainer(args: Any, **rest: Any) -> Any:
+        seen.append(args.n_gpu)
+        raise Killed
+
+    monkeypatch.setattr(TrainingArguments, "__post_init__", four)
+    monkeypatch.setattr(loop, "_Trainer", trainer)
+    with pytest.raises(Killed):
+        calibrate(llama, train_rows, tmp_path / "work")
+    assert seen == [1]

@@ -1,6 +1,7 @@
 """Examples as batches of token ids: new names each epoch, like lengths together, the same order every time."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -10,6 +11,8 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 from calora.backbone import Backbone
 from calora.corpus import Example
 from calora.encoding import encode_answer, encode_prompt
+from calora.errors import CaloraError
+from calora.storage import fingerprint
 from calora.tasks import Prompt
 
 ExamplesOf = Callable[[int], Sequence[Example]]
@@ -38,6 +41,11 @@ class EncodedExamples(Dataset[Item]):
         self.epoch = epoch
         self.examples = self.examples_of(epoch)
 
+    @property
+    def identity(self) -> str:
+        """A fingerprint of the current epoch's texts and of what stands around them."""
+        return fingerprint([asdict(self.prompt), [(one.text, one.target) for one in self.examples]])
+
     def __len__(self) -> int:
         return len(self.examples)
 
@@ -46,6 +54,12 @@ class EncodedExamples(Dataset[Item]):
         tokenizer = self.backbone.tokenizer
         answer = encode_answer(tokenizer, self.prompt, example.target)
         limit = self.backbone.context - len(answer)
+        if limit < 1:
+            raise CaloraError(
+                f"the target of {example.id} has {len(answer)} tokens, more than {self.backbone.name}'s context of "
+                f"{self.backbone.context}",
+                "leave it out, or shorten it",
+            )
         return {"prompt": encode_prompt(tokenizer, self.prompt, example.text, limit), "answer": answer}
 
 
@@ -60,6 +74,11 @@ class MixedExamples(Dataset[Item]):
     def epoch(self) -> int:
         """The current epoch."""
         return self.parts[0].epoch
+
+    @property
+    def identity(self) -> str:
+        """A fingerprint of all parts."""
+        return fingerprint([part.identity for part in self.parts])
 
     def set_epoch(self, epoch: int) -> None:
         """Take the names of an epoch in every part."""

@@ -1,5 +1,6 @@
 """The training loop that adapters and calibrations share: transformers' Trainer over the learnt parameters alone."""
 
+import hashlib
 import json
 import shutil
 import time
@@ -14,7 +15,9 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from transformers.trainer_callback import PrinterCallback
 
 from calora.console import shown
+from calora.errors import CaloraError
 from calora.processes import count_of, is_first
+from calora.storage import fingerprint, write_text
 from calora.training.data import Examples, GroupedSampler, collate
 from calora.training.learner import Learner
 from calora.training.settings import TrainingSettings
@@ -109,6 +112,38 @@ def _epochs_left(checkpoint: str | None, settings: TrainingSettings) -> int:
     return round(state.epoch or 0) if losses and _stops(losses, settings.patience) else settings.epochs
 
 
+def _claim(work: Path, learner: Learner, data: tuple[Examples, Examples], settings: TrainingSettings) -> None:
+    """Write down whose checkpoints a folder holds.
+
+    Raises:
+        CaloraError: They are another training's, which would be taken for this one's.
+    """
+    start = {name: value.cpu().numpy().tobytes() for name, value in learner.values().items()}
+    values = {name: hashlib.sha256(value).hexdigest() for name, value in start.items()}
+    own = fingerprint([learner.backbone.sha256, settings.model_dump(), values, [part.identity for part in data]])
+    claim = work / "training.json"
+    if not claim.exists():
+        if is_first():
+            work.mkdir(parents=True, exist_ok=True)
+            write_text(claim, json.dumps(own))
+    elif json.loads(claim.read_text(encoding="utf-8")) != own:
+        raise CaloraError(
+            f"{work} holds the checkpoints of another training: of other data, settings or adapters",
+            "give another folder, or remove it to train anew",
+        )
+
+
+def _at_home(checkpoint: Path) -> str:
+    """A checkpoint whose state finds the best one beside it, wherever the folder was when it was written."""
+    state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    best = state.best_model_checkpoint
+    here = None if best is None else str(checkpoint.parent / Path(best).name)
+    if best != here and is_first():
+        state.best_model_checkpoint = here
+        state.save_to_json(str(checkpoint / "trainer_state.json"))
+    return str(checkpoint)
+
+
 def _last_checkpoint(work: Path) -> str | None:
     """The last whole checkpoint; the first process removes one that was being written when its run was killed.
 
@@ -123,7 +158,7 @@ def _last_checkpoint(work: Path) -> str | None:
         except (OSError, ValueError):
             if is_first():
                 shutil.rmtree(folder)
-    return str(whole[max(whole)]) if whole else None
+    return _at_home(whole[max(whole)]) if whole else None
 
 
 def train(
@@ -149,7 +184,12 @@ def train(
 
     Returns:
         A summary for the card: settings, steps, epochs, tokens and the validation figures of each epoch.
+
+    Raises:
+        CaloraError: The folder holds another training's checkpoints.
     """
+    work = work.resolve()  # checkpoints name each other by their paths
+    _claim(work, learner, (train_data, validation_data), settings)
     checkpoint = _last_checkpoint(work)
     arguments = TrainingArguments(
         output_dir=str(work),
@@ -177,6 +217,7 @@ def train(
         use_cpu=not torch.cuda.is_available(),
         dataloader_pin_memory=False,
     )
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # or Trainer copies the learner to each, and the backbone to none
     follow = _Follow(learner, title, settings.patience)
     trainer = _Trainer(
         model=learner,
