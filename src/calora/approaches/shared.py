@@ -15,7 +15,7 @@ from calora.bench.case import Case
 from calora.bench.making import adapter_steps, merged
 from calora.bench.store import Made, Step
 from calora.calibration import Calibration, CalibrationCard, Kind, calibrated, read_calibration, write_calibration
-from calora.corpus import fields_for
+from calora.corpus import records_for
 from calora.errors import CaloraError
 from calora.generation import Pass
 from calora.merging import Start
@@ -103,7 +103,7 @@ def group_of(case: Case, group: Group) -> list[Composition]:
     """The compositions of two tasks that share a calibration with a case, as far as the records have references.
 
     Raises:
-        CaloraError: The case has not a primary and one secondary task.
+        CaloraError: The case has not a primary and one secondary task, or there is nothing to train it on.
     """
     primary, secondary = case.composition.primary, case.composition.secondary
     if primary is None or len(secondary) != 1:
@@ -116,5 +116,10 @@ def group_of(case: Case, group: Group) -> list[Composition]:
     else:
         primaries = [task for task in tasks if task.role == "primary"]
         found = [Composition((one, task)) for one in primaries for task in tasks if task.role != "primary"]
-    record = case.place.records("train")[0]
-    return [composition for composition in found if fields_for(record, composition)]
+    records = case.place.records("train")
+    group_found = [composition for composition in found if records_for(records, composition)]
+    if case.composition not in group_found:
+        raise CaloraError(
+            f"no training record has references for {case.composition}", "a group is trained on all that share it"
+        )
+    return group_found
