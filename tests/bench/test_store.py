@@ -58,6 +58,22 @@ def test_a_changed_setting_makes_that_step_and_what_hangs_on_it(tmp_path: Path, 
     assert made == ["first", "last"]
 
 
+def test_what_was_made_from_a_parent_that_was_made_anew_is_made_again(
+    tmp_path: Path, step: Counted, made: list[str]
+) -> None:
+    first = step("first")
+    second = step("second", first)
+    third = step("third", second)
+    store = Store(tmp_path)
+    store.get(third)
+    store.path(first).unlink()
+    made.clear()
+    assert Store(tmp_path).get(third) == "word word word" and made == [], "what is gone is not missed"
+    write_text(store.path(first), "another")  # as another machine would train it
+    assert Store(tmp_path).get(third) == "another word word"
+    assert made == ["second", "third"]
+
+
 def test_the_name_alone_decides_nothing(step: Counted) -> None:
     assert step("one").key == step("two").key
     assert step("one").key != step("one", word="other").key

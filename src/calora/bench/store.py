@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 
 from filelock import FileLock, Timeout
 
-from calora.storage import fingerprint, slug, write_text
+from calora.storage import fingerprint, sha256_of, slug, write_text
 
 Value = TypeVar("Value")
 WAIT = 2.0  # seconds between two looks at what another process makes
@@ -104,6 +104,8 @@ class Store:
     def get(self, step: Step[Value]) -> Value:
         """The value of a step, which is made first, with what it needs, unless it is there.
 
+        It is made again where one of its parents was: a calibration serves only the adapters that it was learnt on.
+
         Raises:
             StepFailedError: It, or one of its ancestors, could not be made, now or before.
             BusyError: It, or one of its ancestors, is being made by another process.
@@ -114,10 +116,10 @@ class Store:
         if step.key in self.failed:
             raise self.failed[step.key]
         try:
-            if not self.has(step):
+            if not self._is_current(step):
                 parents = [Made(self.path(parent), self.get(parent)) for parent in step.parents]
                 with self.alone(step.key):
-                    if not self.has(step):
+                    if not self._is_current(step):
                         self._make(step, parents)
             self._values[step.key] = step.read(self.path(step))
         except BusyError:
@@ -168,9 +170,20 @@ class Store:
             yield record["kind"], float(record["seconds"])
 
     def record(self, step: Step[Any]) -> dict[str, Any] | None:
-        """How a step was made: kind, name, settings, the parents' keys and the seconds it took; None if it was not."""
+        """How a step was made: kind, name, settings, seconds, the parents' keys and content; None if it was not."""
         path = self._record_path(step)
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+    def _is_current(self, step: Step[Any]) -> bool:
+        """Whether the artefact is there, and made from its parents as they are now, as far as these are there."""
+        if not self.has(step):
+            return False
+        made_from = (self.record(step) or {}).get("made_from", {})
+        return all(
+            self._is_current(parent) and made_from.get(parent.key) in (None, _content(self.path(parent)))
+            for parent in step.parents
+            if self.has(parent)
+        )
 
     def _make(self, step: Step[Any], parents: list[Made[Any]]) -> None:
         self.follow(step)
@@ -183,9 +196,17 @@ class Store:
             "seconds": round(time.monotonic() - begin, 1),
             "settings": dict(step.settings),
             "parents": [parent.key for parent in step.parents],
+            "made_from": {parent.key: _content(made.path) for parent, made in zip(step.parents, parents, strict=True)},
         }
         write_text(self._record_path(step), json.dumps(record, indent=2, ensure_ascii=False) + "\n")
         shutil.rmtree(work, ignore_errors=True)
 
     def _record_path(self, step: Step[Any]) -> Path:
         return self.folder / "records" / f"{step.key}.json"
+
+
+def _content(artefact: Path) -> str:
+    """A fingerprint of what an artefact holds; a folder's cards, which tell how it was made, aside."""
+    if artefact.is_file():
+        return sha256_of(artefact)
+    return fingerprint({file.name: sha256_of(file) for file in sorted(artefact.iterdir()) if file.suffix != ".json"})
