@@ -128,9 +128,9 @@ def torture_grid(recipe: Path, place: Path, kills: int = 10, seed: int = 0) -> l
     subprocess.run([*command, str(place / "broken")], check=True, stderr=subprocess.DEVNULL)
     assert len(moments) == kills, f"the run ended after {len(moments)} kills: take a larger recipe"
     for part in (".", "validation"):
-        assert cells(place / "broken" / part) == cells(place / "unbroken" / part)
+        assert cells(place / "broken" / part) == cells(place / "unbroken" / part) != {}, part
     chosen = [{file.name: file.read_text() for file in (place / run / "choices").glob("*")} for run in RUNS]
-    assert chosen[0] == chosen[1]
+    assert chosen[0] == chosen[1] != {}, "the recipe has no search"
     return moments
 
 

@@ -127,9 +127,14 @@ def test_a_cell_of_other_settings_is_gone_before_anything_else_is_made(
 
     monkeypatch.setattr(Grid, "cell", killed)
     other = TRAINING | {"learning_rate": 2e-3}
-    with pytest.raises(KeyboardInterrupt):
+    with (
+        pytest.raises(KeyboardInterrupt),
+        pytest.warns(UserWarning, match=r"1 cell of .*run had been made on other terms: moved to stale/"),
+    ):
         grid(approaches=wanted, compositions=["summary+es"], calibration=other).go()
     assert not stale.exists()
+    assert (tmp_path / "run/stale/cells" / stale.name).exists()
+    assert (tmp_path / "run/stale/predictions" / f"{stale.stem}.jsonl").exists()
     assert not (tmp_path / "run/predictions" / f"{stale.stem}.jsonl").exists()
     assert kept.read_bytes() == before
 

@@ -160,7 +160,7 @@ def _write(
         "provenance": {
             "backbone": "ab" * 32,
             "dtype": ("float32", "bfloat16")[seed % 2],
-            "data": {split: place.data_key(split) for split in splits},
+            "data": {split: place.data_key(split, place.recipe.parse(name)) for split in splits},
             "evaluation_seed": EVALUATION_SEED,
             "max_tokens": place.recipe.max_tokens,
             **({"training": [{"validation": VALIDATION}]} if label in ("calibration", "alone") else {}),

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -17,6 +18,8 @@ def row(
         title == "control",
         {},
         overall,
+        compositions,
+        compositions,
         compositions,
         None,
         (passes, passes),
@@ -63,8 +66,9 @@ def test_worth_against_cost_is_to_scale() -> None:
 
 
 def test_controls_and_rows_with_fewer_compositions_are_not_drawn() -> None:
-    chart = cost_chart([*ROWS, row("some", 99, compositions=1), row("control", 100)])
-    assert chart.absent == ["some"]
+    part = replace(row("seeds", 99), asked=9)
+    chart = cost_chart([*ROWS, row("some", 99, compositions=1), part, row("control", 100)])
+    assert chart.absent == ["some", "seeds"]
     assert len(chart.dots) == len(ROWS)
 
 

@@ -85,7 +85,7 @@ def test_statistics_are_those_of_all_repeats(table: MainTable) -> None:
     assert calibration.against.smallest == pytest.approx(
         smallest_detectable(repeats("calibration", COMPOSITIONS), repeats("multi-step", COMPOSITIONS))
     )
-    assert linear.against.compositions == 2
+    assert linear.against.cells == linear.cells == 2 * len(SEEDS)
     adjusted = holm({"calibration": own.p, "linear (tuned)": some.p})
     assert (calibration.against.adjusted, linear.against.adjusted) == pytest.approx(tuple(adjusted.values()))
 
@@ -181,6 +181,22 @@ def test_a_row_that_lacks_a_part_of_a_category_is_marked(table: MainTable) -> No
     assert "33.3*" not in main_markdown(table)
     fuller = replace(table, categories=table.categories | {"reply+tone": 2})
     assert main_markdown(fuller).count("33.3*") == 1
+
+
+def test_a_row_that_lacks_cells_says_so(results: Results, tmp_path: Path) -> None:
+    assert "cells" not in main_markdown(main_table(results))
+    run = Path(shutil.copytree(results.run, tmp_path / "bench"))
+    for name in SOME:
+        cell_path(run, "calibration", name, SEEDS[0]).unlink()
+    cell_path(run, "multi-step", COMPOSITIONS[2], SEEDS[0]).unlink()
+    table = main_table(read_results(run))
+    by_label = {row.label: row for row in table.rows}
+    calibration = by_label["calibration"]
+    assert (calibration.compositions, calibration.cells, calibration.asked) == (3, 4, 6)
+    assert calibration.against is not None and calibration.against.cells == 3
+    text = main_markdown(table)
+    assert "| 3 (4 of 6 cells) |" in text and "(on 3 cells)" in text
+    assert "its means are of other seeds" in table.caption and "fewer cells than the row has" in table.caption
 
 
 def test_a_judge_of_one_composition_gives_a_table_of_it(results: Results, tmp_path: Path) -> None:

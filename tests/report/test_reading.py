@@ -9,6 +9,7 @@ from calora.corpus import load_everyday, spread
 from calora.errors import CaloraError
 from calora.report.main_table import main_table
 from calora.report.reading import read_results
+from calora.storage import slug
 
 from .bench_runs import (
     COMPOSITIONS,
@@ -152,6 +153,29 @@ def test_spaces_and_a_changed_title_are_the_recipes_matter(run: Path) -> None:
     results = read_results(run)
     assert results.compositions == COMPOSITIONS
     assert results.titles["multi-step"] == "In turn"
+
+
+def test_a_row_says_what_it_has_instead_of_the_published_settings(run: Path) -> None:
+    changed = recipe().model_dump(mode="json")
+    rows = {row["name"]: row for row in changed["approaches"]}
+    rows["multi-step"]["title"] = "In turn"
+    (run / "recipe.json").write_text(json.dumps(changed), encoding="utf-8")
+    chosen = {"start": "product", "strength": 0.8}
+    for label in ("linear (tuned)", "calibration", "multi-step"):
+        for path in (run / "cells").glob(f"*--{slug(label)}--*"):
+            cell = json.loads(path.read_text(encoding="utf-8"))
+            path.write_text(json.dumps(cell | {"options": chosen}), encoding="utf-8")
+    titles = read_results(run).titles
+    assert titles["linear (tuned)"] == "Linear merge, tuned (start product, strength 0.8)"
+    assert titles["calibration"] == "Learnable <Calibration> (start product, strength 0.8)"
+    assert titles["multi-step"] == "In turn", "the recipe's own words say it"
+
+
+def test_a_backbone_may_be_reached_by_another_path(run: Path) -> None:
+    for path in (run / "cells").glob("*.json"):
+        cell = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps(cell | {"backbone": "/elsewhere/tiny"}), encoding="utf-8")
+    assert len(read_results(run).cells()) == 22
 
 
 def test_cells_that_the_recipe_does_not_ask_for_are_left_out(run: Path) -> None:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,23 @@ def test_runs_that_cannot_be_compared_are_refused(both: tuple[Results, Results],
     fewer = Results(**{**vars(other), "dialogues": other.dialogues[1:]})
     with pytest.raises(CaloraError, match=f"other test dialogues than .*one: {other.dialogues[0]}"):
         compare_runs(both[0], fewer)
+    asks = {name: tuple(replace(one, target="Other.") for one in found) for name, found in other.examples.items()}
+    with pytest.raises(CaloraError, match=r"asks other texts of summary\+es than .*one, or has other references"):
+        compare_runs(both[0], replace(other, examples=asks))
+
+
+def test_runs_of_other_making_are_told_apart(both: tuple[Results, Results]) -> None:
+    first, second = both
+    entries = {}
+    for place, entry in second.entries.items():
+        cells = {
+            repeat: cell.model_copy(
+                update={"provenance": cell.provenance | {"made_with": {"processor": "another one"}}}
+            )
+            for repeat, cell in entry.cells.items()
+        }
+        entries[place] = replace(entry, cells=cells)
+    console = Console(width=120, color_system=None)
+    with console.capture() as capture:
+        console.print(runs_table(first, replace(second, entries=entries)))
+    assert "Not all cells are of one making" in capture.get() and "another one" in capture.get()

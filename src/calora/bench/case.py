@@ -47,7 +47,7 @@ class Workplace:
     _vllm: "dict[str, VllmGenerator]" = field(default_factory=dict)
     _sha256: dict[str, str] = field(default_factory=dict)
     _records: dict[Split, list[AnyRecord]] = field(default_factory=dict)
-    _data_keys: dict[Split, str] = field(default_factory=dict)
+    _data_keys: dict[tuple[Split, str], str] = field(default_factory=dict)
 
     def backbone(self, name: str) -> Backbone:
         """A backbone; only the last one is kept in memory."""
@@ -88,6 +88,19 @@ class Workplace:
             self._records[split] = taken
         return self._records[split]
 
+    def check_asked(self, composition: Composition) -> None:
+        """Refuse records that a composition cannot be asked of, before hours of training.
+
+        Raises:
+            CaloraError: Fewer than two test records have references for it.
+        """
+        found = len(records_for(self.records("test"), composition))
+        if found < 2:
+            raise CaloraError(
+                f"{found or 'no'} test record{'s' * (found != 1)} of `data` can be asked for {composition}",
+                "a cell needs two at least: give records of a test split, or `deal` them when you compose",
+            )
+
     def _refuse_leaks(self, split: Split, taken: Sequence[AnyRecord]) -> None:
         """Refuse a split with a text of another one that was read, whatever their ids.
 
@@ -126,12 +139,18 @@ class Workplace:
         """The test examples of a composition: the same in every run."""
         return Case(self, self.recipe.backbones[0], composition, self.recipe.seeds[0]).evaluation_examples("test")
 
-    def data_key(self, split: Split) -> str:
-        """The fingerprint of a split's content."""
-        if split not in self._data_keys:
-            content = [record.model_dump(mode="json") for record in self.records(split)]
-            self._data_keys[split] = fingerprint(content)
-        return self._data_keys[split]
+    def data_key(self, split: Split, composition: Composition) -> str:
+        """The fingerprint of what a split has for a composition; other records may come and go."""
+        place = split, str(composition)
+        if place not in self._data_keys:
+            content = [record.model_dump(mode="json") for record in self.records_of(split, composition)]
+            self._data_keys[place] = fingerprint(content)
+        return self._data_keys[place]
+
+    def records_of(self, split: Split, composition: Composition) -> list[AnyRecord]:
+        """The records of a split that have references for a composition; all where none has, to be told of it."""
+        records = self.records(split)
+        return records_for(records, composition) or records
 
 
 @dataclass(frozen=True)
@@ -179,7 +198,7 @@ class Case:
         domains = {record.domain for record in self.place.records("train")}
         if self.without is not None and self.without not in domains:
             raise CaloraError(f"no dialogue is of the domain {self.without}", f"domains: {', '.join(sorted(domains))}")
-        records = [record for record in self._records(split) if record.domain != self.without]
+        records = [r for r in self.place.records_of(split, self.composition) if r.domain != self.without]
         if not records:
             raise CaloraError(f"without {self.without} no {split} dialogue is left", "take more dialogues in `data`")
         if split == "train":
@@ -192,7 +211,7 @@ class Case:
 
     def evaluation_examples(self, split: Split) -> list[Example]:
         """Examples to answer, the same names in every run."""
-        records = self._records(split)
+        records = self.place.records_of(split, self.composition)
         if self.composition.primary is not None:
             return make_examples(records, self.composition, seed=EVALUATION_SEED)
         return [
@@ -202,11 +221,6 @@ class Case:
                 [record], self.composition, seed=EVALUATION_SEED, fields=fields_for(record, self.composition)[:1]
             )
         ]
-
-    def _records(self, split: Split) -> list[AnyRecord]:
-        """The records of a split that have references for the composition; all where none has, to be told of it."""
-        records = self.place.records(split)
-        return records_for(records, self.composition) or records
 
     @property
     def _outside(self) -> bool:
@@ -229,7 +243,11 @@ class Case:
             "words": [self.composition.instruction, self.composition.label],
             "fields": [task.key for task in self.composition.tasks],
             "seed": self.seed,
-            "data": {split: self.place.data_key(split) for split in splits},
+            "data": {
+                split: self.place.data_key(split, self.composition)
+                for split in splits
+                if split == "test" or outside is None  # what learns from a file of its own sees no other
+            },
             **{name: value for name, value in part.items() if value is not None},
         }
 

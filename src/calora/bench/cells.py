@@ -1,18 +1,21 @@
 """Cells: one approach on one composition, its answers, scores and costs, in one JSON file."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from calora.bench.recipe import Recipe
 from calora.corpus import Example
 from calora.errors import CaloraError
 from calora.generation import Answer
 from calora.metrics import RougeTokenizer, score_answers
 from calora.sizes import mebibytes
 from calora.storage import fingerprint, numbered_lines, read_card, slug, write_text
+
+CellPlace = tuple[str, str, str, int]  # label of the row, composition, backbone_label, seed
 
 
 class Costs(BaseModel):
@@ -192,7 +195,23 @@ def cell_stem(composition: str, approach: str, backbone: str, seed: int) -> str:
 def backbone_label(name_or_path: str) -> str:
     """A backbone's name as a part of a file's name: a hub id whole, of a path the last part."""
     path = Path(name_or_path.removesuffix(".gguf"))
-    return slug(path.name if path.is_absolute() or Path(name_or_path).exists() else str(path))
+    is_path = name_or_path.endswith(".gguf") or path.is_absolute() or path.exists()
+    return slug(path.name if is_path else str(path))
+
+
+def place_of(cell: Cell) -> CellPlace:
+    """Where a cell stands in a grid; a backbone may be reached by another path now."""
+    return cell.approach, cell.composition, backbone_label(cell.backbone), cell.seed
+
+
+def asked_places(recipe: Recipe) -> Iterator[CellPlace]:
+    """Where every cell stands that a recipe asks for."""
+    for row in recipe.approaches:
+        for label in map(row.label_of, row.settings):
+            for name in row.compositions or recipe.compositions:
+                for backbone in recipe.backbones:
+                    for seed in row.seeds or recipe.seeds:
+                        yield label, str(recipe.parse(name)), backbone_label(backbone), seed
 
 
 def predictions_file(cell: Path) -> Path:
@@ -211,6 +230,15 @@ def cell_at(path: Path) -> Cell | None:
         return read_cell(path)
     except CaloraError:
         return read_cell(path) if path.exists() else None
+
+
+def set_aside(path: Path) -> None:
+    """Move a cell and its predictions to `stale/` of their run."""
+    for file in (predictions_file(path), path):
+        if file.exists():
+            target = path.parent.parent / "stale" / file.parent.name / file.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            file.replace(target)
 
 
 def remove_cell(path: Path) -> None:

@@ -94,9 +94,9 @@ class Unfetched(Workplace):
         """The records; none where a file is missing."""
         return [] if self.lacks(split) else super().records(split)
 
-    def data_key(self, split: Split) -> str:
-        """Of a split's content, or a name for it."""
-        return f"of {split}" if self.lacks(split) else super().data_key(split)
+    def data_key(self, split: Split, composition: Composition) -> str:
+        """Of what a split has for a composition, or a name for it."""
+        return f"of {split}" if self.lacks(split) else super().data_key(split, composition)
 
     def examples(self, composition: Composition) -> int:
         """Training examples of an epoch: what the recipe allows of those that there are.

@@ -1,6 +1,7 @@
 """The grid: every approach on every composition with every backbone and seed, a cell each, resumable."""
 
 import time
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -13,7 +14,7 @@ from calora.adapter import adapter_sha256
 from calora.approaches.registry import Plan
 from calora.bench.answering import answer_cell
 from calora.bench.case import EVALUATION_SEED, Case, Workplace
-from calora.bench.cells import Cell, cell_at, lock_of, read_cell, remove_cell
+from calora.bench.cells import Cell, cell_at, lock_of, read_cell, remove_cell, set_aside
 from calora.bench.progress import Progress
 from calora.bench.recipe import ApproachRecipe, Recipe
 from calora.bench.rows import Choice, Place, Row, rows_of
@@ -127,15 +128,17 @@ class Grid:
         return [cells[place.name] for place in places if place.name in cells]
 
     def prepare(self) -> list[Place]:
-        """Look for what the run needs, write the recipe into its folder, remove cells made on other terms.
+        """Look for what the run needs, write the recipe into its folder, set cells aside that were made on other terms.
 
         Returns:
             As `places`.
 
         Raises:
-            CaloraError: A backbone or a file is not found, and nothing was done.
+            CaloraError: A backbone or a file is not found, or has nothing to ask or to learn from; nothing was done.
         """
         self.recipe.data.check_files()
+        for name in self._compositions():
+            self.workplace.check_asked(self.recipe.parse(name))
         for name in self.recipe.backbones:
             self.workplace.sha256(name)
         write_text(self.run / "recipe.json", self._recipe_text)
@@ -177,7 +180,8 @@ class Grid:
             return read_cell(path)
 
     def _drop_stale(self, places: Sequence[Place]) -> None:
-        """Remove the cells that were answered on other terms, lest a run that stops before their turn show them."""
+        """Set aside the cells that were answered on other terms, lest a run that stops before their turn show them."""
+        moved = 0
         for place in places:
             path = self.run / "cells" / f"{place.name}.json"
             found = cell_at(path)
@@ -192,7 +196,13 @@ class Grid:
                 continue
             with suppress(BusyError), self.store.alone(lock_of(path)):
                 if found.key != key and cell_at(path) == found:  # another process may have made it again since
-                    remove_cell(path)
+                    set_aside(path)
+                    moved += 1
+        if moved:
+            warnings.warn(
+                f"{moved} cell{'s' * (moved > 1)} of {self.run} had been made on other terms: moved to stale/ there",
+                stacklevel=2,
+            )
 
     def options(self, place: Place) -> dict[str, Any]:
         """The options of a row: its own, and on top of them what the search chose."""

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from calora.bench.case import Workplace
-from calora.bench.cells import Cell, predictions_file, read_cell, read_predictions
+from calora.bench.cells import Cell, asked_places, place_of, predictions_file, read_cell, read_predictions
 from calora.bench.recipe import Recipe
 from calora.corpus import Example
 from calora.errors import CaloraError
@@ -53,17 +53,16 @@ def judge_run(run: Path, follow: Callable[[str], None] = lambda _: None) -> list
             made_by = {
                 "version": JUDGE_VERSION,
                 "thresholds": thresholds.model_dump(),
-                "tones": place.data_key("train") if parts.tone else None,
+                "tones": _learnt_from(place, composition) if parts.tone else None,
             }
             if cell.provenance.get("judge") != made_by:
                 follow(f"{cell.title} on {composition}")
                 learnt = (parts.primary, parts.language)
                 if parts.tone is not None and learnt not in tones:
-                    known = [task for task in place.recipe.known_tasks().values() if task.role == "tone"]
-                    tones[learnt] = train_tones(place.records("train"), *learnt, known)
+                    tones[learnt] = train_tones(place.records("train"), *learnt, _tones(place))
                 cell = _judge(path, cell, place, composition, thresholds, tones.get(learnt), made_by)
         except CaloraError as error:
-            refused[str(composition)] = error
+            refused[path.name] = error
         else:
             judged.append(cell)
     for name, reason in refused.items():
@@ -73,16 +72,28 @@ def judge_run(run: Path, follow: Callable[[str], None] = lambda _: None) -> list
     return judged
 
 
+def _tones(place: Workplace) -> list[Task]:
+    return [task for task in place.recipe.known_tasks().values() if task.role == "tone"]
+
+
+def _learnt_from(place: Workplace, composition: Composition) -> list[str]:
+    """What a classifier of tones is learnt from: the data, and the tones that it tells apart."""
+    return [place.data_key("train", composition), *sorted(task.key for task in _tones(place))]
+
+
 def judged_cells(run: Path) -> Iterator[tuple[Path, Cell, Workplace, Composition]]:
-    """The cells of a run that ask for a primary task and others: file, cell, the run's records, composition.
+    """The cells of a run's recipe that ask for a primary task and others: file, cell, the run's records, composition.
 
     Raises:
         CaloraError: The folder is no run.
     """
     recipe = read_card(run / "recipe.json", Recipe)
     place = Workplace(recipe)
+    asked = set(asked_places(recipe))
     for path in sorted((run / "cells").glob("*.json")):
         cell = read_cell(path)
+        if place_of(cell) not in asked:
+            continue
         composition = recipe.parse(cell.composition)
         if composition.primary is not None and composition.secondary:
             yield path, cell, place, composition
@@ -109,7 +120,8 @@ def asked_examples(
 def _thresholds(run: Path, place: Workplace, composition: Composition) -> Thresholds:
     """Chosen once on the validation split and kept in the run's folder."""
     path = run / "thresholds" / f"{slug(str(composition))}.json"
-    key = fingerprint([JUDGE_VERSION, place.data_key("validation"), str(composition)])
+    tasks = [[task.name, task.key, task.language] for task in composition.tasks]
+    key = fingerprint([JUDGE_VERSION, place.data_key("validation", composition), tasks])
     if path.exists():
         found = read_card(path, _Drawn)
         if found.key == key:

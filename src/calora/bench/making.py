@@ -12,7 +12,7 @@ from calora.adapter import Adapter, Factors, adapter_sha256, read_adapter, write
 from calora.backbone import Backbone
 from calora.bench.case import Case
 from calora.bench.store import Made, Step
-from calora.calibration import Calibration, CalibrationCard, Kind, Shared, read_calibration, write_calibration
+from calora.calibration import SCALES, Calibration, CalibrationCard, Kind, Shared, read_calibration, write_calibration
 from calora.corpus import Example, Split, read_pairs, write_pairs
 from calora.generation import Pass, answer_all
 from calora.merging import Merge
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 ADAPTER_VERSION = 1
 CALIBRATION_VERSION = 1
+SCALES_VERSION = 2  # what they add to 1 is learnt, where before the whole scale was
 TEACHER_VERSION = 1
 # Keys of this many tokens do not name it: they are older than the setting.
 PLAIN_MAX_TOKENS = 96
@@ -160,7 +161,7 @@ def calibration_step(
         write_calibration(calibration, target)
 
     settings = case.settings("train", "validation") | {
-        "version": CALIBRATION_VERSION,
+        "version": SCALES_VERSION if kind in SCALES else CALIBRATION_VERSION,
         "training": training.model_dump(),
         "merge": merge.model_dump(mode="json") if isinstance(merge, Merge) else "searched",
         "kind": kind,

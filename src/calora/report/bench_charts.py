@@ -52,8 +52,8 @@ class CostChart:
     """Worth against MiB of a composition, with the front of the rows that take one pass.
 
     Attributes:
-        dots: Rows that have every composition that any has.
-        absent: Titles of the rows that have fewer.
+        dots: Rows that have every composition that any has, and every cell of them if any row has.
+        absent: Titles of the other rows.
         steps: Corners (x, y) of the front.
         x_ticks: In MiB, by the logarithm.
         y_ticks: In the measure's unit.
@@ -100,14 +100,15 @@ class StorageChart:
 def cost_chart(rows: Sequence[MainRow]) -> CostChart:
     """Lay out worth against cost, controls aside.
 
-    Rows that lack compositions are left out, since their means are of other things.
+    Rows that lack compositions or cells are left out, since their means are of other things.
 
     Args:
         rows: Of the main table, at least one of which is no control.
     """
     rows = [row for row in rows if not row.control]
     most = max(row.compositions for row in rows)
-    whole = [row for row in rows if row.compositions == most]
+    whole = [row for row in rows if row.compositions == most and row.cells == row.asked]
+    whole = whole or [row for row in rows if row.compositions == most]
     across, x_ticks = _logarithmic([row.mebibytes for row in whole], _NOTHING, _FIRST, _LAST)
     xs = [across(row.mebibytes) for row in whole]
     groups = _clusters(xs)
@@ -129,7 +130,7 @@ def cost_chart(rows: Sequence[MainRow]) -> CostChart:
     one_pass = sorted((xs[index], ys[index]) for index in front if whole[index].passes[1] == 1)
     return CostChart(
         [dots[index] for index in range(len(whole))],
-        [row.title for row in rows if row.compositions < most],
+        [row.title for row in rows if row not in whole],
         _staircase(one_pass),
         x_ticks,
         [Tick(down(value), f"{value:g}") for value in y_ticks],

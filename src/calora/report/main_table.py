@@ -16,7 +16,7 @@ from calora.metrics import (
     smallest_detectable,
 )
 from calora.report.compare import Estimate
-from calora.report.results import MEASURE_NAMES, MEASURES, Measure, Results, paired_scores, scores_of
+from calora.report.results import MEASURE_NAMES, MEASURES, Measure, Results, paired_scores, scores_of, shared_repeats
 from calora.sizes import mebibytes
 
 REFERENCE = "multi-step"
@@ -40,13 +40,13 @@ class Against:
         difference: Row minus reference, paired by dialogue, with its 95 % interval and its p-value alone.
         adjusted: The p-value by Holm, over all rows of the table but controls.
         smallest: The smallest difference that these dialogues show with 80 % power.
-        compositions: How many both have.
+        cells: How many both have, a composition with a backbone and a seed each.
     """
 
     difference: Difference
     adjusted: float
     smallest: float
-    compositions: int
+    cells: int
 
     @property
     def significant(self) -> bool:
@@ -65,6 +65,8 @@ class MainRow:
         categories: Category to its part; categories of which the row has nothing are left out.
         overall: Mean over its compositions, its interval by dialogues.
         compositions: How many it has.
+        cells: How many it has there, a backbone and a seed each.
+        asked: How many of these the recipe asks for there.
         against: None for the reference and for controls, and where nothing is shared with the reference.
         passes: Fewest and most runs of the model a request.
         parameters: Learnt for a composition; its share of what several compositions use.
@@ -86,6 +88,8 @@ class MainRow:
     categories: dict[str, Part]
     overall: Estimate
     compositions: int
+    cells: int
+    asked: int
     against: Against | None
     passes: tuple[int, int]
     parameters: float
@@ -177,8 +181,10 @@ def _compared(results: Results, labels: Sequence[str], reference: str | None, me
     tables = {label: pair for label, pair in tables.items() if pair[0].size}
     differences = {label: paired_difference(*pair) for label, pair in tables.items()}
     adjusted = holm({label: difference.p for label, difference in differences.items()}, _family(results))
+    shared = {label: shared_repeats(results, (label, reference), measure) for label in tables}
+    cells = {label: sum(map(len, common.values())) for label, common in shared.items()}
     return {
-        label: Against(differences[label], adjusted[label], smallest_detectable(*pair), len(pair[0]))
+        label: Against(differences[label], adjusted[label], smallest_detectable(*pair), cells[label])
         for label, pair in tables.items()
     }
 
@@ -228,6 +234,8 @@ def _row(results: Results, label: str, measure: Measure, against: Against | None
         categories={name: Part(sum(part) / len(part), len(part)) for name, part in parts.items() if part},
         overall=Estimate(mean_score(scores), *bootstrap_interval(scores)),
         compositions=len(means),
+        cells=sum(len(results.entries[label, name].cells) for name in means),
+        asked=sum(results.asked[label, name] for name in means),
         against=against,
         passes=(min(cost.passes for cost in costs), max(cost.passes for cost in costs)),
         parameters=fmean([cost.parameters / cost.shared_by for cost in costs]),
@@ -275,4 +283,8 @@ def _caption(results: Results, measure: Measure, reference: str | None, rows: Se
     full = {name: len(members) for name, members in results.categories.items()}
     if any(part.compositions < full[name] for row in rows for name, part in row.categories.items()):
         said += " *: over fewer compositions than the column has."
+    if any(row.cells < row.asked for row in rows):
+        said += " (of cells): so many of the row's cells are there, and its means are of other seeds or backbones."
+    if any(row.against and row.against.cells < row.cells for row in rows):
+        said += " (on cells): the row and the reference share fewer cells than the row has."
     return said

@@ -1,25 +1,23 @@
 """Read the run folder of a benchmark: its cells and predictions, held against its recipe."""
 
 import json
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from calora.bench.case import EVALUATION_SEED, Workplace
-from calora.bench.cells import Cell, predictions_file, read_cell
+from calora.bench.cells import Cell, CellPlace, asked_places, place_of, predictions_file, read_cell
 from calora.bench.llm_judging import read_llm_verdicts
-from calora.bench.recipe import CONTROL, Recipe
+from calora.bench.recipe import CONTROL, ApproachRecipe, Recipe, Setting
 from calora.corpus import Example
 from calora.errors import CaloraError
 from calora.report.folder import is_control, is_single
 from calora.report.results import MEASURES, Entry, Measure, Repeat, Results, Scores
 from calora.storage import numbered_lines, read_card
 from calora.tasks import Composition
-
-_Place = tuple[str, str, str, int]
 
 
 def read_results(run: Path) -> Results:
@@ -29,7 +27,7 @@ def read_results(run: Path) -> Results:
         CaloraError: The run has none of them, two files are the same cell, or a file does not fit the recipe: names it.
     """
     recipe = read_card(run / "recipe.json", Recipe)
-    asked = list(_places(recipe))
+    asked = list(asked_places(recipe))
     found, left_out = _found(run, set(asked))
     wanted = [place for place in asked if not is_single(place[1])]
     if not any(place in found for place in wanted):
@@ -54,13 +52,12 @@ def read_results(run: Path) -> Results:
     for (label, _), entry in entries.items():
         heads.setdefault(label, next(iter(entry.cells.values())))
     given = {
-        label: row.title_of(setting, CONTROL if is_control(heads[label]) else "")
+        label: _title(row, setting, heads[label])
         for row in recipe.approaches
         for setting in row.settings
-        if (row.title or row.label) and (label := row.label_of(setting)) in heads
+        if (label := row.label_of(setting)) in heads
     }
-    ordered = sorted(heads, key=lambda label: is_control(heads[label]))
-    titles = {label: given.get(label, heads[label].title) for label in ordered}
+    titles = dict(sorted(given.items(), key=lambda item: is_control(heads[item[0]])))
     controls = frozenset(label for label, cell in heads.items() if is_control(cell))
     return Results(
         run,
@@ -72,10 +69,23 @@ def read_results(run: Path) -> Results:
         examples,
         entries,
         _asked_model(run, entries),
+        Counter(place[:2] for place in wanted),
         own,
         left_out,
-        _mixed([cell for entry in entries.values() for cell in entry.cells.values()]),
+        mixed([cell for entry in entries.values() for cell in entry.cells.values()]),
     )
+
+
+def _title(row: ApproachRecipe, setting: Setting, cell: Cell) -> str:
+    """The title of a row, and the settings that it has instead of the published ones, unless the recipe's words say so.
+
+    A row of a package that is not here has the title that its cell has.
+    """
+    named = bool(row.title or row.label)
+    title = row.title_of(setting, CONTROL if is_control(cell) else "") if named else cell.title
+    if not cell.options or (named and setting == "paper"):
+        return title
+    return f"{title} ({', '.join(f'{key} {value}' for key, value in cell.options.items())})"
 
 
 def _own(paths: Sequence[Path], workplace: Workplace) -> tuple[Cell, ...]:
@@ -95,23 +105,13 @@ def _own(paths: Sequence[Path], workplace: Workplace) -> tuple[Cell, ...]:
     return tuple(cell.model_copy(update={"title": title(cell)}) for cell in ordered)
 
 
-def _places(recipe: Recipe) -> Iterator[_Place]:
-    """(label, composition, backbone, seed) of every cell that a recipe asks for."""
-    for row in recipe.approaches:
-        for label in map(row.label_of, row.settings):
-            for name in row.compositions or recipe.compositions:
-                for backbone in recipe.backbones:
-                    for seed in row.seeds or recipe.seeds:
-                        yield label, str(recipe.parse(name)), backbone, seed
-
-
-def _found(run: Path, wanted: set[_Place]) -> tuple[dict[_Place, Path], tuple[Path, ...]]:
+def _found(run: Path, wanted: set[CellPlace]) -> tuple[dict[CellPlace, Path], tuple[Path, ...]]:
     """The files of the cells that are wanted, and of the others."""
-    found: dict[_Place, Path] = {}
+    found: dict[CellPlace, Path] = {}
     others = []
     for path in sorted((run / "cells").glob("*.json")):
         cell = read_cell(path)
-        place = (cell.approach, cell.composition, cell.backbone, cell.seed)
+        place = place_of(cell)
         if place not in wanted:
             others.append(path)
         elif place in found:
@@ -150,7 +150,7 @@ def _check_provenance(path: Path, cell: Cell, workplace: Workplace) -> None:
     """Refuse a cell that was answered on other terms than the recipe's, as far as it tells."""
     told = cell.provenance | {"data": cell.provenance.get("data", {}).get("test")}
     expected = {
-        "data": workplace.data_key("test"),
+        "data": workplace.data_key("test", workplace.recipe.parse(cell.composition)),
         "evaluation_seed": EVALUATION_SEED,
         "max_tokens": workplace.recipe.max_tokens,
     }
@@ -162,7 +162,7 @@ def _check_provenance(path: Path, cell: Cell, workplace: Workplace) -> None:
             )
 
 
-def _mixed(cells: Sequence[Cell]) -> tuple[str, ...]:
+def mixed(cells: Sequence[Cell]) -> tuple[str, ...]:
     """What is not the same for all cells of a backbone, or of a backbone and a seed, though a comparison needs it.
 
     Cells of another processor or precision differ by more than rounding: one other token, and a greedy answer goes on

@@ -62,6 +62,7 @@ class Results:
         examples: Composition to what was asked, one example for each dialogue that it has, in their order.
         entries: (label, composition) to what is there.
         asked_model: The language model whose verdicts stand beside the scores; None without any.
+        asked: (label, composition) to how many cells the recipe asks for there, a repeat each.
         own: Cells of single tasks, the adapters' own, in the recipe's order; their titles say the task and the seed.
         left_out: Files of cells that the recipe does not, or no longer, ask for.
         mixed: In what the cells differ that should be the same for all, a sentence each.
@@ -76,6 +77,7 @@ class Results:
     examples: dict[str, tuple[Example, ...]]
     entries: dict[tuple[str, str], Entry]
     asked_model: str | None
+    asked: dict[tuple[str, str], int]
     own: tuple[Cell, ...]
     left_out: tuple[Path, ...]
     mixed: tuple[str, ...]
@@ -142,16 +144,24 @@ def scores_of(results: Results, label: str, measure: Measure, names: Sequence[st
 
 def paired_scores(results: Results, labels: Sequence[str], measure: Measure) -> list[Scores]:
     """The scores of several rows, each [compositions, dialogues], on the compositions and repeats that all have."""
-    found: list[list[Scores]] = [[] for _ in labels]
+    shared = shared_repeats(results, labels, measure)
+    return [
+        _stacked([_over(results.entries[label, name], measure, common) for name, common in shared.items()])
+        for label in labels
+    ]
+
+
+def shared_repeats(results: Results, labels: Sequence[str], measure: Measure) -> dict[str, list[Repeat]]:
+    """Composition to the repeats that several rows have with a measure; without those that share none."""
+    found = {}
     for name in results.compositions:
         if not all(name in results.having(label, measure) for label in labels):
             continue
         entries = [results.entries[label, name] for label in labels]
         common = [repeat for repeat in entries[0].cells if all(repeat in entry.cells for entry in entries)]
         if common:
-            for scores, entry in zip(found, entries, strict=True):
-                scores.append(_over(entry, measure, common))
-    return [_stacked(scores) for scores in found]
+            found[name] = common
+    return found
 
 
 def _over(entry: Entry, measure: Measure, repeats: Sequence[Repeat]) -> Scores:

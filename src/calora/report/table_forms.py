@@ -63,8 +63,8 @@ def main_columns(table: MainTable) -> list[MainColumn]:
         MainColumn(
             "of",
             "compositions that the overall mean is over",
-            lambda row: str(row.compositions),
-            {"compositions": lambda row: row.compositions},
+            lambda row: str(row.compositions) + (f" ({row.cells} of {row.asked} cells)" * (row.cells < row.asked)),
+            {"compositions": lambda row: row.compositions, "cells": lambda row: row.cells},
         ),
         *([] if table.reference is None else _against(table.reference)),
         *_costs(),
@@ -157,11 +157,12 @@ def _against(reference: str) -> list[MainColumn]:
         MainColumn(
             f"minus\n{reference}",
             "difference to the reference, paired by dialogue, on what both have",
-            _compared(lambda found: f"{found.difference.mean:+.1f}", NOTHING),
+            _difference,
             {
                 "difference": _compared(lambda found: round(found.difference.mean, 4), None),
                 "difference_low": _compared(lambda found: round(found.difference.low, 4), None),
                 "difference_high": _compared(lambda found: round(found.difference.high, 4), None),
+                "difference_cells": _compared(lambda found: found.cells, None),
             },
             span=_compared(lambda found: _span(found.difference, "+.1f"), ""),
             strong=_compared(lambda found: found.significant, False),
@@ -179,6 +180,13 @@ def _against(reference: str) -> list[MainColumn]:
             {"can_show": _compared(lambda found: round(found.smallest, 4), None)},
         ),
     ]
+
+
+def _difference(row: MainRow) -> str:
+    if row.against is None:
+        return NOTHING
+    fewer = f" (on {row.against.cells} cells)" if row.against.cells < row.cells else ""
+    return f"{row.against.difference.mean:+.1f}{fewer}"
 
 
 def _compared(get: Callable[[Against], Figure], otherwise: Figure) -> Callable[[MainRow], Figure]:

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from calora.errors import CaloraError
 from calora.metrics import Difference, holm, mean_score, paired_difference, smallest_detectable
+from calora.report.reading import mixed
 from calora.report.results import MEASURE_NAMES, Measure, Results, Scores, scores_of
 
 
@@ -43,7 +44,7 @@ def compare_runs(first: Results, second: Results, measure: Measure = "retrieval"
         measure: Of all figures.
 
     Raises:
-        CaloraError: The runs have other test dialogues, or share no row on any composition.
+        CaloraError: The runs have other test dialogues or references, or share no row on any composition.
     """
     if first.dialogues != second.dialogues:
         odd = set(first.dialogues) ^ set(second.dialogues)
@@ -51,6 +52,12 @@ def compare_runs(first: Results, second: Results, measure: Measure = "retrieval"
             f"{second.run} has other test dialogues than {first.run}: {min(odd) if odd else 'another order'}",
             "compare runs of the same records",
         )
+    for name, examples in first.examples.items():
+        if name in second.examples and second.examples[name] != examples:
+            raise CaloraError(
+                f"{second.run} asks other texts of {name} than {first.run}, or has other references",
+                "compare runs of the same records",
+            )
     tables = {label: _shared(first, second, label, measure) for label in first.titles if label not in first.controls}
     tables = {label: pair for label, pair in tables.items() if pair[0].size}
     if not tables:
@@ -79,7 +86,7 @@ def runs_table(first: Results, second: Results, measure: Measure = "retrieval") 
         pad_edge=False,
         caption=f"{MEASURE_NAMES[measure]}: {first.run} minus {second.run}, paired by dialogue, on the compositions "
         "that both have, with a 95 % interval; p of the sign-flip test, adjusted by Holm; can show: the "
-        "smallest difference seen with 80 % power.",
+        f"smallest difference seen with 80 % power.{_other_making(first, second)}",
         caption_justify="left",
     )
     heads = ("approach", "of", first.run.name, second.run.name, "difference", "95 % interval", "p", "can show")
@@ -98,6 +105,12 @@ def runs_table(first: Results, second: Results, measure: Measure = "retrieval") 
             f"{row.smallest:.1f}",
         )
     return table
+
+
+def _other_making(first: Results, second: Results) -> str:
+    """In what the cells of the runs differ that should be the same for all."""
+    found = mixed(first.cells() + second.cells())
+    return f" Not all cells are of one making: {'; '.join(found)}." if found else ""
 
 
 def _shared(first: Results, second: Results, label: str, measure: Measure) -> tuple[Scores, Scores]:
