@@ -5,15 +5,19 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 
 from calora.bench.case import Case, Workplace
 from calora.bench.cells import read_cell, read_predictions
+from calora.bench.judging import asked_examples
 from calora.bench.recipe import Recipe
+from calora.judges import Thresholds, judge_answers
 from calora.metrics import score_answers
 from calora.report.reading import read_results
 from calora.storage import read_card
+from calora.tasks import Composition
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "results").rglob("recipe.json"))
@@ -45,8 +49,22 @@ def test_scores_come_out_again_from_the_predictions(path: Path, places: dict[Pat
     assert cell.n == len(rows)
     assert cell.chance == pytest.approx(scored.chance)
     assert {name: cell.scores[name] for name in scored.means} == pytest.approx(scored.means, abs=1e-3)
+    for name in cell.scores.keys() - scored.means.keys():
+        assert name.startswith("judge")
+        assert cell.scores[name] == pytest.approx(fmean(row["scores"][name] for row in rows), abs=1e-3)
     for row, found in zip(rows, scored.rows, strict=True):
         assert {name: row["scores"][name] for name in found} == pytest.approx(found, abs=1e-2)
+
+
+@pytest.mark.slow
+def test_the_judge_says_again_what_stands_in_a_cell() -> None:
+    path = ROOT / "results/demo-full-0/cells/summary+es--multi-step--gemma3-270m--0.json"
+    composition, rows = Composition.parse("summary+es"), read_predictions(path)
+    thresholds = Thresholds.model_validate(read_cell(path).provenance["judge"]["thresholds"])
+    examples = asked_examples(path, rows, Workplace(read_card(path.parents[1] / "recipe.json", Recipe)), composition)
+    verdicts = judge_answers([row["answer"] for row in rows], examples, composition, thresholds)
+    said = [100.0 * verdict.passed == row["scores"]["judge"] for verdict, row in zip(verdicts, rows, strict=True)]
+    assert sum(said) >= 0.95 * len(rows), "another processor's embeddings differ by some 0.001"
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from calora.tasks import Composition
 COMPOSITION = Composition.parse("summary+casual")
 RECIPE = Recipe.model_validate(
     {
+        "backbones": ["tiny"],
         "compositions": [str(COMPOSITION)],
         "approaches": ["zero-shot", "multi-step"],
         "data": {"validation": 6, "test": 6},
@@ -37,6 +38,8 @@ def test_verdicts_stand_beside_the_scores_and_are_given_once(tmp_path: Path) -> 
     good = write(tmp_path, "multi-step", [example.target for example in examples])
     bad = write(tmp_path, "zero-shot", ["", examples[1].text, "¡Hola! Todo va bien.", *("Yes." for _ in range(3))])
     own = write(tmp_path, "own", ["x"] * 6, Composition.parse("summary"))
+    left = write(tmp_path, "linear", ["x"] * 6)  # of a task that the recipe no longer has
+    left.write_text(left.read_text().replace("summary+casual", "summary+shout"))
     asked: list[str] = []
     cells = {cell.approach: cell for cell in judge_run(tmp_path, asked.append)}
     assert sorted(asked) == ["multi-step on summary+casual", "zero-shot on summary+casual"]

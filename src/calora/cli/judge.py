@@ -17,6 +17,8 @@ def command(
     ] = None,
     model: Annotated[str | None, typer.Option(help="Its name there.")] = None,
     budget: Annotated[int | None, typer.Option(help="The most requests for each cell.")] = None,
+    max_tokens: Annotated[int, typer.Option(help="Of its answer; a model that thinks first needs hundreds.")] = 16,
+    concurrency: Annotated[int, typer.Option(help="Requests at a time.")] = 4,
 ) -> None:
     """Judge whether each answer does all its tasks: offline (language, meaning, length, copying, tone), or by a model.
 
@@ -40,18 +42,21 @@ def command(
     from calora.judges import Endpoint
 
     try:
-        endpoint = Endpoint(url=llm, model=model, max_requests=budget)
+        endpoint = Endpoint(url=llm, model=model, max_requests=budget, max_tokens=max_tokens, concurrency=concurrency)
     except ValidationError as error:
         first = error.errors()[0]
         raise CaloraError(
-            f"{first['loc'][0]} {first['input']!r}: {first['msg']}", "give http://HOST:PORT/v1"
+            f"{first['loc'][0]} {first['input']!r}: {first['msg']}", "give http://HOST:PORT/v1, and numbers above 0"
         ) from error
     table = Table(box=box.SIMPLE_HEAD, caption=f"judged by {model}", caption_justify="left")
     heads = ("composition", "approach", "yes %", "no", "unparsable", "failed", "unjudged")
     for index, head in enumerate(heads):
         table.add_column(head, justify="left" if index < 2 else "right")
-    for verdicts in judge_run_with_llm(run, endpoint, options.say):
+    judged = judge_run_with_llm(run, endpoint, options.say)
+    for verdicts in judged:
         percent = "—" if verdicts.yes_percent is None else f"{verdicts.yes_percent:.1f}"
         counts = [str(verdicts.counts[name]) for name in ("no", "unparsable", "failed", "unjudged")]
         table.add_row(verdicts.composition, verdicts.approach, percent, *counts)
     console.print(table)
+    if sum(one.counts["unparsable"] for one in judged) > sum(one.counts["yes"] + one.counts["no"] for one in judged):
+        options.say("most answers begin with neither yes nor no: a model that thinks first needs a larger --max-tokens")

@@ -203,7 +203,8 @@ def _family(results: Results) -> int:
 
 def _kept(results: Results, measure: Measure) -> str:
     """How much of the gain of Learnable Calibration over its start the one keeps that is taught by multi-step."""
-    labels = {row.name: row.label or row.name for row in results.recipe.approaches if "paper" in row.settings}
+    published = [row for row in results.recipe.approaches if "paper" in row.settings and not row.options]
+    labels = {row.name: row.label_of("paper") for row in published}
     if not set(_TEACHING) <= labels.keys():
         return ""
     taught, learnt, start = paired_scores(results, [labels[name] for name in _TEACHING], measure)
