@@ -21,7 +21,17 @@ _LAYER = re.compile(r"\.(\d+)\.")
 
 
 class AdapterCard(BaseModel):
-    """What an adapter is, kept in `calora.json` beside PEFT's two files."""
+    """What an adapter is, kept in `calora.json` beside PEFT's two files.
+
+    Args:
+        name: The task or composition that it is for.
+        backbone: Its name.
+        backbone_sha256: Its SHA-256.
+        prompt: That it was trained with.
+        parents: Name to the SHA-256 of the tensors of each adapter that it was made of.
+        training: A summary.
+        added: How many values were learnt for a composition beside its tasks' adapters; None where that is not known.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -31,6 +41,7 @@ class AdapterCard(BaseModel):
     prompt: Prompt | None = None
     parents: dict[str, str] = {}
     training: dict[str, Any] = {}
+    added: int | None = None
 
 
 @dataclass(frozen=True)

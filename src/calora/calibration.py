@@ -180,6 +180,7 @@ def fold(merged: Adapter, calibration: Calibration) -> Adapter:
             prompt=card.prompt,
             parents=card.parents,
             training=card.training,
+            added=calibration.parameters,
         ),
     )
 

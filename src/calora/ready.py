@@ -6,6 +6,7 @@ from pathlib import Path
 from calora.adapter import Adapter, adapter_sha256, read_adapter
 from calora.calibration import Unfolded, calibrated, read_calibration
 from calora.errors import CaloraError
+from calora.merging.shipping import adapter_folder
 
 
 def read_ready(folder: str | Path, parents: Sequence[str | Path] = ()) -> Adapter:
@@ -13,11 +14,11 @@ def read_ready(folder: str | Path, parents: Sequence[str | Path] = ()) -> Adapte
 
     Args:
         folder: An adapter's or a calibration's folder.
-        parents: Folders of the calibration's parent adapters, in order.
+        parents: The calibration's parent adapters, in order, from folders or the hub; none of an adapter.
 
     Raises:
-        CaloraError: It is neither, a parent is missing, a parent is not the one it was calibrated with, or it is of a
-            kind that cannot become one adapter.
+        CaloraError: It is neither, a parent is missing or would be ignored, a parent is not the one it was calibrated
+            with, or it is of a kind that cannot become one adapter.
     """
     ready = read_runnable(folder, parents)
     if isinstance(ready, Unfolded):
@@ -35,6 +36,11 @@ def read_runnable(folder: str | Path, parents: Sequence[str | Path] = ()) -> Ada
     """
     folder = Path(folder)
     if (folder / "adapter_config.json").exists():
+        if parents:
+            raise CaloraError(
+                f"{', '.join(map(str, parents))} would be ignored: {folder} is an adapter and needs no other",
+                "leave --adapter out; a calibration is given with its parents",
+            )
         return read_adapter(folder)
     if not (folder / "calibration.json").exists():
         raise CaloraError(
@@ -48,9 +54,10 @@ def read_runnable(folder: str | Path, parents: Sequence[str | Path] = ()) -> Ada
         raise CaloraError(
             f"{folder} was calibrated on {names}", "give the folder of each with --adapter, in this order"
         )
-    for (name, sha256), parent in zip(expected, parents, strict=True):
-        if adapter_sha256(parent) != sha256:
+    folders = [adapter_folder(str(parent)) for parent in parents]
+    for (name, sha256), parent, place in zip(expected, parents, folders, strict=True):
+        if adapter_sha256(place) != sha256:
             raise CaloraError(
                 f"{parent} is not the adapter {name} that {folder} was calibrated with", "calibrate again on this one"
             )
-    return calibrated(calibration.card.merge([read_adapter(parent) for parent in parents]), calibration)
+    return calibrated(calibration.card.merge([read_adapter(place) for place in folders]), calibration)

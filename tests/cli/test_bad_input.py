@@ -56,6 +56,8 @@ def lines(path: Path, *rows: object) -> Path:
         (["judge", "nothing-here", "--llm", "http://127.0.0.1:9/v1"], "needs the name of a model", "--model"),
         (["report", "nothing-here"], "recipe.json is missing", "Recipe"),
         (["merge", "nothing-here", "--out", "out"], "adapter_config.json is missing", "expected a folder"),
+        (["inspect", "nothing-here", "--preset", "mergekit"], "--preset mergekit needs a --method", "karcher"),
+        (["verify", "a.gguf", "--adapter", "es"], "--adapter would be ignored", "leave out"),
     ],
 )
 def test_a_wrong_request_is_told(calora: Run, tmp_path: Path, arguments: list[str], wrong: str, hint: str) -> None:

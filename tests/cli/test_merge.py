@@ -92,6 +92,7 @@ def test_what_is_written_may_be_as_exact_as_the_parents(calora: Run, folders: tu
         (("summary", "summary", "--out", "o"), "two adapters are called summary"),
         (("none.yaml", "o"), "recipe none.yaml cannot be read"),
         (("summary", "es", "--preset", "lorax", "--out", "o"), "preset"),
+        (("summary", "es", "--preset", "peft", "--out", "o"), "--preset peft needs a --method"),
         (("summary", "es", "-m", "linear", "--out", "o"), "`linear` is the paper's mean of the factors, PEFT's"),
         (("summary", "es", "--dtype", "int8", "--out", "o"), "dtype: "),
         (("summary", "es", "--budget", "9", "--out", "o"), "--budget would be ignored: only --auto searches"),

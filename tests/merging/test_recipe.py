@@ -10,7 +10,7 @@ from calora.adapter import Adapter, adapter_sha256, read_adapter, write_adapter
 from calora.errors import CaloraError
 from calora.merging import DenseUpdate, merge, truncated
 from calora.merging.recipe import MergeRecipe, full_rank, merge_by_recipe, read_merge_recipe
-from calora.merging.shipping import adapter_folder, read_models, write_merged
+from calora.merging.shipping import adapter_folder, adapter_name, read_models, write_merged
 from tests.conftest import random_adapter
 from tests.merging.helpers import assert_same, dense
 
@@ -233,3 +233,11 @@ def test_an_adapter_is_a_folder_first_and_mergekits_second_half_next(tmp_path: P
     assert adapter_folder(f"google/gemma-3-270m@main+{tmp_path / 'es'}") == tmp_path / "es"
     with pytest.raises(CaloraError, match="is no folder, and the hub does not give it"):
         adapter_folder("nobody/nothing")
+
+
+def test_an_adapter_without_a_card_is_called_by_its_folder_or_its_hub_id(tmp_path: Path) -> None:
+    (tmp_path / "es").mkdir()
+    assert adapter_name(str(tmp_path / "es")) == "es"
+    assert adapter_name(f"google/gemma-3-270m+{tmp_path / 'es'}") == "es"
+    assert adapter_name("owner/name@main") == "owner/name@main"
+    assert adapter_name("google/gemma-3-270m+owner/name") == "owner/name"

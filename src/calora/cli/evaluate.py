@@ -1,11 +1,17 @@
 """calora evaluate: score what a folder answers on held-out dialogues."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from calora.cli import options
+
+if TYPE_CHECKING:
+    from calora.adapter import Adapter, AdapterCard
+    from calora.calibration import CalibrationCard, Unfolded
+    from calora.tasks import Composition
 
 
 def command(
@@ -23,14 +29,15 @@ def command(
     rouge: Annotated[str, typer.Option(help="unicode, or paper: its tokenizer drops accented letters.")] = "unicode",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the cell and the answers.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Score only so many.")] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="The most tokens of an answer.")] = 96,
 ) -> None:
     """Answer and score with every measure: retrieval, ROUGE, chrF, language; a table, and a folder if asked."""
     import tempfile
 
-    from calora.adapter import Adapter, read_adapter
+    from calora.adapter import read_adapter
     from calora.bench.cells import read_cell, write_cell
-    from calora.calibration import read_calibration
     from calora.errors import CaloraError
+    from calora.merging.shipping import adapter_folder
     from calora.metrics import check_tokenizer
     from calora.ready import read_runnable
     from calora.tasks import Composition
@@ -39,9 +46,16 @@ def command(
     tokenizer = check_tokenizer(rouge)
     examples = options.evaluation_examples(parsed, data, split)[:limit]
     parents = adapter or []
+    if multi_step:
+        options.refuse_ignored({str(folder): folder}, "--multi-step asks the --adapter folders")
+    elif folder is None:
+        options.refuse_ignored({"--adapter": parents}, "no calibration is named, and no --multi-step")
     if multi_step and len(parents) != len(parsed.tasks):
         raise CaloraError(f"--multi-step of {parsed} needs {len(parsed.tasks)} adapters", "give one --adapter a task")
-    steps = [read_adapter(parent) for parent in parents] if multi_step else []
+    steps = [read_adapter(adapter_folder(str(parent))) for parent in parents] if multi_step else []
+    for task, parent, step in zip(parsed.tasks, parents, steps, strict=False):
+        if step.card and step.card.name != task.name:
+            options.say(f"warning: {parent} is for {step.card.name}, and is asked for {task.name}")
     ready = None if multi_step or folder is None else read_runnable(folder, parents)
     cards = [one.card for one in (*steps, ready) if one is not None and one.card]
     name = backbone or (cards[0].backbone if cards else "gemma3-270m")
@@ -59,14 +73,33 @@ def command(
     passes = passes_of(loaded, parsed, by_task) if multi_step else one_pass(loaded, parsed, ready)
     title = "multi-step" if multi_step else (folder.name if folder else "zero-shot")
     with counting(f"answering {len(examples)} texts", len(examples) * len(passes)) as advance:
-        answers = answer_all(loaded, passes, [example.text for example in examples], follow=advance)
-    learnt = 0
-    if folder is not None and (folder / "calibration.json").exists():
-        learnt = read_calibration(folder).parameters
-    elif isinstance(ready, Adapter) and ready.card and ready.card.name == str(parsed) and not ready.card.parents:
-        learnt = ready.parameters if len(parsed.tasks) > 1 else 0
-    head = {"composition": str(parsed), "approach": title, "title": title, "backbone": loaded.name, "seed": 0}
+        texts = [example.text for example in examples]
+        answers = answer_all(loaded, passes, texts, max_tokens=max_tokens, follow=advance)
+    added = _added(ready, parsed)
+    if added is None:
+        options.say(f"{folder} does not say what was learnt for {parsed}: added parameters are not counted")
+    head = {"composition": str(parsed), "approach": title, "title": title, "backbone": loaded.name}
+    head |= {"seed": _seed(cards)}
     with tempfile.TemporaryDirectory() as temporary:
         cell = (out or Path(temporary)) / "cells" / f"{title}.json"
-        write_cell(cell, examples, answers, parsed.language, head, len(passes), learnt, rouge_tokenizer=tokenizer)
+        write_cell(cell, examples, answers, parsed.language, head, len(passes), added or 0, rouge_tokenizer=tokenizer)
         console.print(demo_table([read_cell(cell)]))
+
+
+def _added(ready: "Adapter | Unfolded | None", composition: "Composition") -> int | None:
+    """How many values were learnt for a composition beside its tasks' adapters; None where nothing says it."""
+    from calora.calibration import Unfolded
+
+    if ready is None:
+        return 0
+    if isinstance(ready, Unfolded):
+        return ready.calibration.parameters
+    if ready.card and ready.card.added is not None:
+        return ready.card.added
+    return 0 if len(composition.tasks) == 1 else None
+
+
+def _seed(cards: "Sequence[AdapterCard | CalibrationCard]") -> int:
+    """The seed of training, where all that is asked was trained with one; else 0."""
+    seeds = {int(card.training.get("settings", {}).get("seed", 0)) for card in cards}
+    return seeds.pop() if len(seeds) == 1 else 0

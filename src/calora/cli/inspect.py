@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
 def command(
     adapters: Annotated[list[Path], typer.Argument(help="Folders in PEFT's format.")],
-    method: Annotated[str, typer.Option("--method", "-m", help="The merge to look at: see calora merge --list.")] = (
-        "factors"
-    ),
+    method: Annotated[
+        str | None,
+        typer.Option("--method", "-m", help="The merge to look at, see calora merge --list; factors if left out."),
+    ] = None,
     preset: Annotated[str | None, typer.Option(help="Read names and defaults as peft or mergekit does.")] = None,
     strengths: options.StrengthsOption = None,
     parameter: Annotated[
@@ -35,9 +36,10 @@ def command(
     from calora.report.inspection import between, by_kind, in_all
     from calora.storage import write_text
 
+    merged_by = options.method_of(method, preset)
     values, parents = options.read_parents(adapters)
     chosen = dict(map(options.parse_parameter, parameter or ()))
-    found = inspect_merge(values, method, options.parse_strengths(strengths), rank=rank, preset=preset, **chosen)
+    found = inspect_merge(values, merged_by, options.parse_strengths(strengths), rank=rank, preset=preset, **chosen)
     found = replace(found, names=tuple(parents))  # an adapter without a card by its folder
     console = Console()
     for table in (in_all(found), by_kind(found), *([between(found)] if len(parents) > 1 else [])):

@@ -19,7 +19,7 @@ def command(
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the merged adapter.")] = None,
     method: Annotated[
-        str | None, typer.Option("--method", "-m", help="One of --list, or the preset's; factors if left out.")
+        str | None, typer.Option("--method", "-m", help="One of --list, or the preset's; factors if both are left out.")
     ] = None,
     preset: Annotated[str | None, typer.Option(help="Read names and defaults as peft or mergekit does.")] = None,
     strengths: options.StrengthsOption = None,
@@ -61,13 +61,12 @@ def command(
     places = list(adapters or ())
     told: dict[str, object] = {"--method": method, "--preset": preset, "--strengths": strengths, "--rank": rank}
     told |= {"--parameter": parameter, "--energy": energy, "--dtype": dtype}
-    ignored = [name for name, value in told.items() if value is not None]
     if not auto:
-        searched = {"--data": data, "--budget": budget}
-        _refuse([name for name, value in searched.items() if value is not None], "only --auto searches")
-        _refuse(["--backbone"] if backbone and not composition else [], "it is for --composition's prompt")
+        options.refuse_ignored({"--data": data, "--budget": budget}, "only --auto searches")
+        if composition is None:
+            options.refuse_ignored({"--backbone": backbone}, "it is for --composition's prompt")
     if auto:
-        _refuse(ignored, "--auto finds them")
+        options.refuse_ignored(told, "--auto finds them")
         if composition is None or out is None or not places:
             raise CaloraError("--auto needs adapters, --composition and --out", "what is it to be for, and where to?")
         search(places, out, composition, backbone, data, budget, force)
@@ -75,21 +74,15 @@ def command(
     if places and places[0].suffix in (".yaml", ".yml"):
         if len(places) > 2 or (len(places) == 2 and out is not None):
             raise CaloraError("a recipe names its adapters itself", "calora merge recipe.yaml OUT")
-        _refuse(ignored, "the recipe says how")
+        options.refuse_ignored(told, "the recipe says how")
         out = places[1] if len(places) == 2 else out
         recipe = _read(places[0])
     else:
-        recipe = _made(places, method or "factors", preset, strengths, parameter or [], rank, energy, dtype)
+        chosen = options.method_of(method, preset)
+        recipe = _made(places, chosen, preset, strengths, parameter or [], rank, energy, dtype)
     if out is None:
         raise CaloraError("where to?", "name a folder for the merged adapter: --out merged")
     _merge(recipe, out, composition, backbone, force)
-
-
-def _refuse(given: list[str], why: str) -> None:
-    from calora.errors import CaloraError
-
-    if given:
-        raise CaloraError(f"{', '.join(given)} would be ignored: {why}", "leave them out")
 
 
 def _read(path: Path) -> "MergeRecipe":

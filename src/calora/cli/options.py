@@ -3,7 +3,7 @@
 import random
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -61,12 +61,22 @@ def training_examples(composition: Composition, data: Path | None, seed: int) ->
 
 
 def evaluation_examples(composition: Composition, data: Path | None, split: str) -> "list[Example]":
-    """Examples to score: of one's own file, or of a split of the Everyday corpus under fixed names."""
-    from calora.corpus import load_everyday, make_examples, read_pairs
+    """Examples to score: of one's own file, or of a split of the Everyday corpus under fixed names.
+
+    As in the benchmark, a record is one example: secondary tasks alone are asked for its first reference.
+    """
+    from calora.corpus import fields_for, load_everyday, make_examples, read_pairs
 
     if data is not None:
         return read_pairs(data)
-    return make_examples(load_everyday(split), composition, seed=0)  # type: ignore[arg-type]
+    records = load_everyday(split)  # type: ignore[arg-type]
+    if composition.primary is not None:
+        return make_examples(records, composition, seed=0)
+    return [
+        example
+        for record in records
+        for example in make_examples([record], composition, seed=0, fields=fields_for(record, composition)[:1])
+    ]
 
 
 def parse_strengths(text: str | None) -> tuple[float, ...] | None:
@@ -105,16 +115,30 @@ def parse_parameter(text: str) -> tuple[str, Any]:
     return key, tuple(found) if isinstance(found, list) else found
 
 
+def method_of(method: str | None, preset: str | None) -> str:
+    """The merge that is meant: `factors` where neither a method nor a preset is named.
+
+    Raises:
+        CaloraError: A preset is named alone.
+    """
+    from calora.merging.conventions import CONVENTIONS
+
+    if method is None and preset in CONVENTIONS:
+        raise CaloraError(f"--preset {preset} needs a --method", f"those it has: {', '.join(CONVENTIONS[preset])}")
+    return method or "factors"
+
+
 def read_parents(folders: Sequence[Path]) -> "tuple[list[Adapter], dict[str, str]]":
     """Adapters, from folders or the hub, and their names with the SHA-256 of their tensors."""
     from calora.adapter import adapter_sha256, read_adapter
-    from calora.merging.shipping import adapter_folder
+    from calora.merging.shipping import adapter_folder, adapter_name
 
     adapters, parents = [], {}
-    for folder in map(adapter_folder, map(str, folders)):
+    for reference in map(str, folders):
+        folder = adapter_folder(reference)
         adapter = read_adapter(folder)
-        name = adapter.card.name if adapter.card else folder.name
-        name = folder.name if name in parents else name  # two adapters of one task
+        name = adapter.card.name if adapter.card else adapter_name(reference)
+        name = adapter_name(reference) if name in parents else name  # two adapters of one task
         if name in parents:
             raise CaloraError(f"two adapters are called {name}", "give each adapter once")
         adapters.append(adapter)
@@ -173,6 +197,20 @@ def refuse_existing(out: Path, force: bool) -> None:
     """
     if out.exists() and not force:
         raise CaloraError(f"{out} is there already", "choose another place, or pass --force to replace it")
+
+
+def refuse_ignored(given: Mapping[str, object], why: str) -> None:
+    """Refuse what would be ignored.
+
+    Args:
+        given: The names of options and arguments, and their values, empty where they were left out.
+        why: Nothing would be done with them.
+
+    Raises:
+        CaloraError: One was given.
+    """
+    if ignored := [name for name, value in given.items() if value not in (None, [])]:
+        raise CaloraError(f"{', '.join(ignored)} would be ignored: {why}", "leave out what is not wanted")
 
 
 def say(text: str) -> None:

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from calora.cli import options
+
 
 def command(
     folder: Annotated[
@@ -36,9 +38,11 @@ def command(
     if not given.strip():
         raise CaloraError("the text is empty", "give a dialogue or a sentence, in a file or on standard input")
     if bundle := find_ready_made(str(folder), backbone or DEFAULT_BACKBONE):
+        options.refuse_ignored({"--adapter": adapter, "--composition": composition}, f"{folder} comes ready-made")
         _from_bundle(bundle, str(folder), given, None, max_tokens)
         return
     if (folder / "bundle.json").exists():
+        options.refuse_ignored({"--adapter": adapter}, f"{folder} is a bundle, which has its own")
         _from_bundle(folder, str(parsed or ""), given, backbone, max_tokens)
         return
     ready = read_runnable(folder, adapter or ())

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from calora.cli.options import refuse_ignored
+
 
 def command(
     file: Annotated[Path, typer.Argument(help="A .gguf LoRA file, or a folder for PEFT or MLX-LM.")],
@@ -22,6 +24,8 @@ def command(
     from calora.export.verification import verification_table, verify_export
     from calora.ready import read_ready
 
+    if against is None:
+        refuse_ignored({"--adapter": adapter}, "they are the parents of what --against names")
     original = read_ready(against, adapter or ()) if against else None
     found = verify_export(file, backbone or read_manifest(file).backbone, original)
     Console().print(verification_table(found))

@@ -33,11 +33,10 @@ def adapter_folder(reference: str) -> Path:
         CaloraError: There is no such folder, and the hub does not give it.
     """
     second = reference.rpartition("+")[2]
-    if Path(reference).exists() or not (Path(second).exists() or _HUB_ID.fullmatch(second)):
-        return Path(reference)
-    if Path(second).exists():
-        return Path(second)
-    name, _, revision = second.partition("@")
+    hub_id = _hub_id(reference)
+    if hub_id is None:
+        return Path(second if Path(second).exists() and not Path(reference).exists() else reference)
+    name, _, revision = hub_id.partition("@")
     try:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -51,6 +50,18 @@ def adapter_folder(reference: str) -> Path:
             f"adapter {reference!r} is no folder, and the hub does not give it: {str(error).splitlines()[0]}",
             "expected a folder with adapter_config.json",
         ) from error
+
+
+def adapter_name(reference: str) -> str:
+    """What an adapter is called that has no card: by its folder's name, or by its hub id."""
+    return _hub_id(reference) or Path(reference).name
+
+
+def _hub_id(reference: str) -> str | None:
+    """The hub id that a reference is, or has as its second half; None for a folder and what is of no such form."""
+    second = reference.rpartition("+")[2]
+    here = Path(reference).exists() or Path(second).exists()
+    return second if not here and _HUB_ID.fullmatch(second) else None
 
 
 def read_models(recipe: MergeRecipe) -> tuple[list[Adapter], MergeRecipe]:
@@ -119,6 +130,7 @@ def write_merged(
             prompt=asked[0].prompt(asked[1]) if asked else None,
             parents=shas,
             training={"merge": values},
+            added=0,
         )
         merged = merged.with_card(card)
     write_adapter(merged, out, recipe.dtype, recipe.base_model)
@@ -143,15 +155,15 @@ def _resolved(recipe: MergeRecipe, out: Path) -> dict[str, Any]:
 
 
 def parent_names(recipe: MergeRecipe, parents: Sequence[Adapter]) -> list[str]:
-    """What the parents are called: by their cards, else by their folders.
+    """What the parents are called: by their cards, else by their folders or hub ids.
 
     Raises:
         CaloraError: Two have one name.
     """
     names: list[str] = []
     for entry, parent in zip(recipe.models, parents, strict=True):
-        name = parent.card.name if parent.card else Path(entry.model).name
-        names.append(Path(entry.model).name if name in names else name)  # two adapters of one task
+        name = parent.card.name if parent.card else adapter_name(entry.model)
+        names.append(adapter_name(entry.model) if name in names else name)  # two adapters of one task
     if len(set(names)) < len(names):
         raise CaloraError(f"two adapters are called {names[-1]}", "give each adapter once")
     return names

@@ -69,10 +69,16 @@ def train_adapter(
     factors = {name: Factors(values[f"{name}.A"], scale * values[f"{name}.B"]) for name in backbone.targets}
     with attached(backbone, Adapter({name: _as_stored(pair) for name, pair in factors.items()})):
         summary["shipped_kl"] = divergence(trained, completion_log_probabilities(backbone, validation))
+    adapter = Adapter(factors)
     card = AdapterCard(
-        name=str(composition), backbone=backbone.name, backbone_sha256=backbone.sha256, prompt=prompt, training=summary
+        name=str(composition),
+        backbone=backbone.name,
+        backbone_sha256=backbone.sha256,
+        prompt=prompt,
+        training=summary,
+        added=adapter.parameters if len(composition.tasks) > 1 else 0,
     )
-    return Adapter(factors, card)
+    return adapter.with_card(card)
 
 
 def _as_stored(factors: Factors) -> Factors:
