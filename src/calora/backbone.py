@@ -6,7 +6,7 @@ import statistics
 import time
 import warnings
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _PICKLED = "pytorch_model*.bin"  # transformers reads them as weights alone, and runs nothing
+_DATE = "26 Jul 2024"  # that Llama 3's own template has where there is no clock
 _FUSED = re.compile(r"(qkv|query_key_value|gate_up|c_attn|W_pack|in_proj)")
 
 
@@ -109,12 +110,7 @@ class Backbone:
         """The prompt of a composition: the tokenizer's chat template where it has one, plain text otherwise."""
         tokenizer: Any = self.tokenizer
         if tokenizer.chat_template:
-
-            def chat(message: str) -> str:
-                messages = [{"role": "user", "content": message}]
-                return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
-
-            return Prompt.for_composition(composition, chat)
+            return Prompt.for_composition(composition, partial(chat_text, tokenizer))
         return Prompt.for_composition(composition, None, self.bos)
 
     @property
@@ -145,6 +141,19 @@ class Backbone:
                 )
         if adapter.card and adapter.card.backbone_sha256 != self.sha256:
             warnings.warn(f"{name} was trained on other weights of this architecture{origin}", stacklevel=2)
+
+
+def chat_text(tokenizer: Any, message: str) -> str:
+    """One user's message in a tokenizer's chat template, up to where the answer begins.
+
+    Args:
+        tokenizer: One with a template. Variables that it does not know change nothing.
+        message: What the user says.
+    """
+    messages = [{"role": "user", "content": message}]
+    # An answer is one line, without thoughts before it, and a prompt the same every day: Llama 3's prints the date.
+    variables = {"enable_thinking": False, "date_string": _DATE}
+    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **variables))
 
 
 def backbone_sha256(name_or_path: str) -> str:

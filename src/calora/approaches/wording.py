@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
-from calora.backbone import Backbone
+from calora.backbone import Backbone, chat_text
 from calora.corpus import Example
 from calora.errors import CaloraError
 from calora.tasks import Composition, Prompt
@@ -40,9 +40,7 @@ def prompt_of(
         bos = backbone.prompt(composition).before.partition(composition.instruction)[0]
         return Prompt(f"{bos}{worked}{before}", after, " ")
     mark = "\x00"
-    messages = [{"role": "user", "content": f"{worked}{before}{mark}{after}"}]
-    text = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
-    head, _, tail = text.partition(mark)
+    head, _, tail = chat_text(tokenizer, f"{worked}{before}{mark}{after}").partition(mark)
     return Prompt(head, tail, "")
 
 
