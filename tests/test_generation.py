@@ -200,6 +200,25 @@ def test_a_stream_is_the_answer_in_pieces(llama: Backbone) -> None:
         assert "".join(stream(llama, passes, TEXTS[1], max_tokens=8)).strip() == answer.text
 
 
+def test_a_stream_that_is_given_up_decodes_no_further(llama: Backbone) -> None:
+    from threading import active_count
+
+    steps: list[int] = []
+    before, threads = answer_all(llama, [Pass(None, PROMPT)], TEXTS[:1], max_tokens=6), active_count()
+    handle = llama.model.register_forward_hook(lambda *given: steps.append(1))
+    try:
+        with saying(llama, ids_of(llama, " Ann calls Bob and Bob calls Ann again and again")):
+            pieces: Any = stream(llama, [Pass(random_adapter(llama, 1), PROMPT)], TEXTS[0], max_tokens=180)
+            next(pieces)
+            pieces.close()
+            assert active_count() == threads
+            assert len(steps) < 180
+    finally:
+        handle.remove()
+    after = answer_all(llama, [Pass(None, PROMPT)], TEXTS[:1], max_tokens=6)
+    assert [replace(answer, seconds=0) for answer in after] == [replace(answer, seconds=0) for answer in before]
+
+
 def test_an_adapter_is_beside_the_weights_for_the_block_alone(llama: Backbone) -> None:
     before = answer_all(llama, [Pass(None, PROMPT)], TEXTS, max_tokens=6)
     answer_all(llama, [Pass(random_adapter(llama, 1), PROMPT)], TEXTS, max_tokens=6)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from threading import Thread
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
 from calora.attach import Attachable, attached
@@ -113,8 +113,15 @@ def _batches(order: Sequence[int], prompts: Mapping[int, list[int]], size: int) 
         yield batch
 
 
+class _GoneError(Exception):
+    """Whoever reads does not want the answer any more."""
+
+
 def stream(backbone: Backbone, passes: Sequence[Pass], text: str, *, max_tokens: int = MAX_TOKENS) -> Iterator[str]:
-    """Yield the pieces of the last pass's answer as they are decoded; earlier passes are run first."""
+    """Yield the pieces of the last pass's answer as they are decoded; earlier passes are run first.
+
+    Decoding ends with the next token where whoever reads gives up.
+    """
     from transformers import TextIteratorStreamer
 
     if len(passes) > 1:
@@ -122,26 +129,41 @@ def stream(backbone: Backbone, passes: Sequence[Pass], text: str, *, max_tokens:
     last = passes[-1]
     prompt = encode_prompt(backbone.tokenizer, last.prompt, text, backbone.context - max_tokens)
     tokenizer: Any = backbone.tokenizer
-    streamer = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
+    pieces = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
+    gone = Event()
+    failed: list[BaseException] = []
+
+    class Streamer:
+        """Passes each new token on while somebody reads."""
+
+        def put(self, value: Any) -> None:
+            if gone.is_set():
+                raise _GoneError
+            pieces.put(value)
+
+        def end(self) -> None:
+            pieces.end()
+
+    def work() -> None:
+        try:
+            generate_ids(backbone, [prompt], max_tokens, None, Streamer())
+        except BaseException as error:
+            failed.append(error)
+            pieces.end()  # or whoever reads would wait for ever
+
     with attached(backbone, last.adapter):
-        failed: list[BaseException] = []
-
-        def work() -> None:
-            try:
-                generate_ids(backbone, [prompt], max_tokens, None, streamer)
-            except BaseException as error:
-                failed.append(error)
-                streamer.end()  # or whoever reads would wait for ever
-
         worker = Thread(target=work)
         worker.start()
         begun = False
-        for piece in streamer:
-            piece = piece if begun else piece.lstrip()
-            if piece:
-                begun = True
-                yield piece.replace("\n", "")
-        worker.join()
+        try:
+            for piece in pieces:
+                piece = piece if begun else piece.lstrip()
+                if piece:
+                    begun = True
+                    yield piece.replace("\n", "")
+        finally:
+            gone.set()  # and the adapter stays while the thread decodes
+            worker.join()
         if failed:
             raise failed[0]
 
