@@ -27,7 +27,7 @@ def test_odd_characters_survive(tmp_path: Path) -> None:
 def test_only_text_and_target_are_needed(tmp_path: Path) -> None:
     file = tmp_path / "pairs.jsonl"
     file.write_text(
-        f'\n{GOOD}\n{{"text": "Bye.", "target": "Adiós.", "id": "x", "names": ["Ana"]}}\n', encoding="utf-8"
+        f'\n{GOOD}\n{{"text": "Bye.", "target": "Adiós.\\n", "id": "x", "names": ["Ana"]}}\n', encoding="utf-8"
     )
     first, second = read_pairs(file)
     assert (first.id, first.domain, first.text, first.target, first.names) == ("2", "all", "Hello there.", "Hola.", ())
@@ -46,6 +46,7 @@ def test_only_text_and_target_are_needed(tmp_path: Path) -> None:
         pytest.param('{"text": "A", "target": "B", "names": "Ana"}', ["names", "valid array"], id="names in a string"),
         pytest.param('{"text": " ", "target": "B"}', ["an empty text or target"], id="empty text"),
         pytest.param('{"text": "A", "target": ""}', ["an empty text or target"], id="empty target"),
+        pytest.param('{"text": "A\\nB", "target": "C\\nD"}', ["a target of several lines"], id="a line break"),
     ],
 )
 def test_a_bad_line_is_named_with_file_line_and_fault(tmp_path: Path, line: str, wrong: list[str]) -> None:

@@ -41,6 +41,10 @@ def read_pairs(path: str | Path) -> list[Example]:
             ) from error
         if not pair.text.strip() or not pair.target.strip():
             raise CaloraError(f"{path}:{number}: an empty text or target", "leave the line out")
+        if "\n" in pair.target.strip():
+            raise CaloraError(
+                f"{path}:{number}: a target of several lines", "write it on one: an answer ends at its first line break"
+            )
         examples.append(Example(pair.id or str(number), pair.domain, pair.text, pair.target, pair.names))
     if not examples:
         raise CaloraError(f"{path} holds no examples", 'expected {"text": "...", "target": "..."} a line')
