@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from calora.backbone import Backbone
+from calora.errors import CaloraError
 from calora.merging import cat
 from calora.merging.learnt import Learnt, LearntCard
 from calora.tasks import Composition
@@ -45,6 +46,18 @@ def test_the_update_is_the_merge_of_whole_weights(llama: Backbone) -> None:
         whole = [(weight + adapter.modules[module].update()) for adapter in adapters]
         merged = sum(one * columns.tensors[f"{module}.{index}"] for index, one in enumerate(whole))
         np.testing.assert_allclose(weight + found.modules[module], merged, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("packing", ["4bit", "8bit", "packed"])
+def test_packed_weights_are_refused_by_the_backbones_name(llama: Backbone, tmp_path: Path, packing: str) -> None:
+    from calora.training.dam import dam_update, train_dam
+
+    adapters, packed = [random_adapter(llama, seed) for seed in (1, 2)], replace(llama, name=f"tiny:{packing}")
+    with pytest.raises(CaloraError, match=f"weights of tiny:{packing} themselves, and they are packed") as error:
+        train_dam(packed, adapters, [], [], SETTINGS, tmp_path / "work", "summary+es")
+    assert error.value.hint == "merge on tiny, or with another method"
+    with pytest.raises(CaloraError, match="packed"):
+        dam_update(packed, adapters, random_columns(llama, 2))
 
 
 @pytest.mark.slow

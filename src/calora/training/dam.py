@@ -13,8 +13,10 @@ from torch import nn
 from calora.adapter import Adapter
 from calora.attach import Update, hooked, low_rank
 from calora.backbone import Backbone
+from calora.errors import CaloraError
 from calora.merging import DenseUpdate
 from calora.merging.learnt import Learnt
+from calora.packing import split_packing
 from calora.training.data import EncodedExamples, MixedExamples
 from calora.training.learner import PartedLearner
 from calora.training.loop import train
@@ -99,7 +101,11 @@ def train_dam(
 
     Returns:
         `MODULE.i` to c_i [in], for `dam_update`.
+
+    Raises:
+        CaloraError: The backbone's weights are packed.
     """
+    _check_plain(backbone)
     device, dtype = backbone.model.device, backbone.model.dtype
     count = len(adapters)
     parameters = {
@@ -134,7 +140,12 @@ def train_dam(
 
 
 def dam_update(backbone: Backbone, adapters: Sequence[Adapter], columns: Learnt) -> DenseUpdate:
-    """The merge that DAM's columns make, as one update: W0 diag(sum_i c_i - 1) + sum_i B_i A_i diag(c_i)."""
+    """The merge that DAM's columns make, as one update: W0 diag(sum_i c_i - 1) + sum_i B_i A_i diag(c_i).
+
+    Raises:
+        CaloraError: The backbone's weights are packed.
+    """
+    _check_plain(backbone)
     modules = {}
     for module in backbone.targets:
         own = [columns.tensors[f"{module}.{index}"] for index in range(len(adapters))]
@@ -143,6 +154,15 @@ def dam_update(backbone: Backbone, adapters: Sequence[Adapter], columns: Learnt)
             change += adapter.modules[module].update() * column
         modules[module] = change.astype(np.float32)
     return DenseUpdate(modules)
+
+
+def _check_plain(backbone: Backbone) -> None:
+    plain, packing = split_packing(backbone.name)
+    if packing is not None:
+        raise CaloraError(
+            f"DAM multiplies with the weights of {backbone.name} themselves, and they are packed",
+            f"merge on {plain}, or with another method",
+        )
 
 
 def _weight(backbone: Backbone, module: str) -> torch.Tensor:
