@@ -33,7 +33,9 @@ DataOption = Annotated[
     Path | None,
     typer.Option("--data", help='JSON lines of {"text", "target"}; the Everyday corpus if left out.'),
 ]
-SeedOption = Annotated[int, typer.Option(help="Of training: order, names, dropout, initial values.")]
+SeedOption = Annotated[
+    int, typer.Option(help="Of training: order, names, dropout; of a low-rank calibration its initial values, too.")
+]
 StartOption = Annotated[str, typer.Option(help="factors (the paper's mean of A and B) or product (exact).")]
 StrengthsOption = Annotated[
     str | None, typer.Option(help="One number an adapter, such as 1,0.8; the start's own if left out.")

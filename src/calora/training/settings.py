@@ -13,7 +13,8 @@ class TrainingSettings(BaseModel):
         patience: Epochs without a lower validation loss before it stops.
         warmup: Share of all steps.
         weight_decay: Of AdamW; 0 is Adam.
-        seed: Of the order, the names, the dropout and the initial values.
+        seed: Of the order, the names and the dropout, and of a low-rank calibration's initial values; a LoRA's do not
+            depend on it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
