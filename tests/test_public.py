@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import calora
 
@@ -23,3 +24,10 @@ def test_reading_merging_and_folding_need_no_torch() -> None:
         "import calora.cli; print(sorted({'torch', 'transformers', 'peft'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_the_design_draws_every_module_of_the_house() -> None:
+    house = Path(calora.__file__).parent
+    parts = {path.name + "/" * path.is_dir() for path in house.iterdir() if path.suffix == ".py" or path.is_dir()}
+    drawn = (house.parents[1] / "docs/design.md").read_text(encoding="utf-8").partition("## The house")[2].split()
+    assert parts - set(drawn) == {"__init__.py", "__main__.py", "__pycache__/"} & parts
