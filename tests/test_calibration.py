@@ -221,6 +221,7 @@ def test_what_is_folded_says_where_it_comes_from() -> None:
     card = fold(merged, calibration).card
     assert card is not None
     assert (card.name, card.backbone, card.parents) == ("summary+es", "tiny", {"summary": "1" * 64})
+    assert card.added == calibration.parameters
 
 
 @kinds

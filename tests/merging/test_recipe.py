@@ -198,6 +198,7 @@ def test_what_is_written_makes_itself_again(tmp_path: Path) -> None:
     card = read_adapter(tmp_path / "out").card
     assert card
     assert card.parents == {name: adapter_sha256(tmp_path / name) for name in ("summary", "es")}
+    assert card.added == 0
     readme = (tmp_path / "out/README.md").read_text()
     assert "base_model: tiny/base" in readme
     assert all(sha in readme for sha in card.parents.values())

@@ -30,11 +30,22 @@ def test_an_adapter_lowers_the_loss_and_leaves_the_backbone_to_the_bit(
     losses = [entry["eval_loss"] for entry in adapter.card.training["validation"]]
     assert losses[-1] < losses[0] - 0.01
     assert 0 < adapter.card.training["shipped_kl"] < 1e-4
+    assert adapter.card.added == 0
     assert set(adapter.modules) == set(backbone.targets)
     assert bits(backbone) == before
     assert [type(module) for module in backbone.model.modules()] == names
     assert not any(parameter.requires_grad for parameter in backbone.model.parameters())
     assert np.array_equal(adapter_logits(backbone, None), answer)
+
+
+def test_a_joint_expert_is_learnt_for_its_composition_alone(
+    llama: Backbone, train_rows: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    settings = SETTINGS.model_copy(update={"epochs": 1})
+    both = Composition.parse("summary+es")
+    expert = adapt(llama, train_rows[:4], tmp_path / "work", settings=settings, composition=both)
+    assert expert.card
+    assert expert.card.added == expert.parameters
 
 
 def test_training_may_begin_with_an_adapter(llama: Backbone, train_rows: list[dict[str, Any]], tmp_path: Path) -> None:

@@ -78,8 +78,7 @@ def command(
     added = _added(ready, parsed)
     if added is None:
         options.say(f"{folder} does not say what was learnt for {parsed}: added parameters are not counted")
-    head = {"composition": str(parsed), "approach": title, "title": title, "backbone": loaded.name}
-    head |= {"seed": _seed(cards)}
+    head = dict(composition=str(parsed), approach=title, title=title, backbone=loaded.name, seed=_seed(cards))
     with tempfile.TemporaryDirectory() as temporary:
         cell = (out or Path(temporary)) / "cells" / f"{title}.json"
         write_cell(cell, examples, answers, parsed.language, head, len(passes), added or 0, rouge_tokenizer=tokenizer)

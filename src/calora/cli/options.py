@@ -125,7 +125,7 @@ def method_of(method: str | None, preset: str | None) -> str:
     """
     from calora.merging.conventions import CONVENTIONS
 
-    if method is None and preset in CONVENTIONS:
+    if method is None and preset is not None and preset in CONVENTIONS:
         raise CaloraError(f"--preset {preset} needs a --method", f"those it has: {', '.join(CONVENTIONS[preset])}")
     return method or "factors"
 
