@@ -155,7 +155,7 @@ def test_a_tuned_cell_of_other_settings_is_gone_though_nothing_is_chosen_yet(
     with pytest.raises(KeyboardInterrupt):
         grid(approaches=wanted, compositions=["summary+es"], search=search).go()
     assert cell.exists()  # its own settings are what they were
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt), pytest.warns(UserWarning, match=r"1 cell of .* other terms"):
         grid(approaches=wanted, compositions=["summary+es"], max_tokens=5).go()
     assert not cell.exists()
 
@@ -170,7 +170,7 @@ def test_the_time_left_is_told_from_what_earlier_runs_took(grid: Callable[..., G
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:the text has:UserWarning")
+@pytest.mark.filterwarnings("ignore:the text has:UserWarning", "ignore:2 cells of:UserWarning")
 def test_a_changed_setting_redoes_that_step_and_what_hangs_on_it(grid: Callable[..., Grid], trained: list[str]) -> None:
     wanted = [{"name": "multi-step"}, {"name": "calibration"}]
     old = {(c.approach, c.composition): c.key for c in grid(approaches=wanted).go()}

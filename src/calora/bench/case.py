@@ -16,6 +16,7 @@ from calora.corpus import (
     holds_records,
     load_everyday,
     make_examples,
+    one_each,
     read_own_records,
     read_pairs,
     records_for,
@@ -211,16 +212,7 @@ class Case:
 
     def evaluation_examples(self, split: Split) -> list[Example]:
         """Examples to answer, the same names in every run."""
-        records = self.place.records_of(split, self.composition)
-        if self.composition.primary is not None:
-            return make_examples(records, self.composition, seed=EVALUATION_SEED)
-        return [
-            example
-            for record in records
-            for example in make_examples(
-                [record], self.composition, seed=EVALUATION_SEED, fields=fields_for(record, self.composition)[:1]
-            )
-        ]
+        return one_each(self.place.records_of(split, self.composition), self.composition, seed=EVALUATION_SEED)
 
     @property
     def _outside(self) -> bool:

@@ -67,18 +67,11 @@ def evaluation_examples(composition: Composition, data: Path | None, split: str)
 
     As in the benchmark, a record is one example: secondary tasks alone are asked for its first reference.
     """
-    from calora.corpus import fields_for, load_everyday, make_examples, read_pairs
+    from calora.corpus import load_everyday, one_each, read_pairs
 
     if data is not None:
         return read_pairs(data)
-    records = load_everyday(split)  # type: ignore[arg-type]
-    if composition.primary is not None:
-        return make_examples(records, composition, seed=0)
-    return [
-        example
-        for record in records
-        for example in make_examples([record], composition, seed=0, fields=fields_for(record, composition)[:1])
-    ]
+    return one_each(load_everyday(split), composition, seed=0)  # type: ignore[arg-type]
 
 
 def parse_strengths(text: str | None) -> tuple[float, ...] | None:

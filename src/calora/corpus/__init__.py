@@ -6,6 +6,7 @@ from calora.corpus.examples import (
     fields_for,
     make_examples,
     neighbour_targets,
+    one_each,
     records_for,
     renamed_target,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "load_everyday",
     "make_examples",
     "neighbour_targets",
+    "one_each",
     "read_own_records",
     "read_pairs",
     "read_records",

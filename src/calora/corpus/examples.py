@@ -77,6 +77,20 @@ def make_examples(
     return examples
 
 
+def one_each(records: Sequence[AnyRecord], composition: Composition, *, seed: int) -> list[Example]:
+    """One example a record, as answers are scored: secondary tasks alone are asked for its first reference.
+
+    Arguments and errors as for `make_examples`.
+    """
+    if composition.primary is not None:
+        return make_examples(records, composition, seed=seed)
+    return [
+        example
+        for record in records
+        for example in make_examples([record], composition, seed=seed, fields=fields_for(record, composition)[:1])
+    ]
+
+
 def fields_for(record: AnyRecord, composition: Composition) -> tuple[str, ...]:
     """The fields of a record that have references for a composition; with a primary task it is that task's or none."""
     primary = composition.primary
