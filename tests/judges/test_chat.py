@@ -34,6 +34,11 @@ def test_answers_come_in_the_order_of_the_prompts(server: Server) -> None:
     }
 
 
+def test_a_server_of_this_machine_is_asked_without_a_proxy(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")  # nothing listens there
+    assert ask(server, "a", retries=0) == [Said("Yes", "answered")]
+
+
 def test_no_more_than_so_many_at_a_time(server: Server) -> None:
     server.delay = 0.05
     ask(server, *"abcdef", concurrency=2)

@@ -240,6 +240,13 @@ def test_what_is_not_there_is_told(device: Device) -> None:
         device.run("summary", " \n")
 
 
+def test_no_proxy_of_the_environment_is_asked(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")  # nothing listens there
+    with LlamaServer(made.model, context=64, threads=1) as server:
+        assert server.complete(Request([3], {}, 1))["tokens_predicted"] == 1
+
+
 def test_an_adapter_that_is_not_loaded_is_refused(made: Made, bundle: Path) -> None:
     with LlamaServer(made.model, {"es": bundle / "adapters/es.gguf"}, context=64, threads=1) as server:
         payload = server.payload(Request([3], {}, 1))

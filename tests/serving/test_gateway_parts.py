@@ -2,14 +2,12 @@
 
 from collections.abc import Generator
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from calora.serving import Piece
 from calora.serving.gateway.ending import ended
 from calora.serving.gateway.metrics import Metrics
-from calora.serving.gateway.settings import is_loopback
 
 
 def pieces(texts: list[str]) -> Generator[Piece]:
@@ -67,14 +65,3 @@ def test_metrics_are_prometheus_text() -> None:
     assert 'calora_request_seconds_bucket{le="+Inf"} 2' in lines
     assert "calora_request_seconds_count 2" in lines
     assert "calora_queue_length 3" in lines
-
-
-@pytest.mark.parametrize(
-    ("host", "inside"),
-    [
-        *((host, True) for host in ("localhost", "127.0.0.1", "127.9.9.9", "::1")),
-        *((host, False) for host in ("0.0.0.0", "::", "10.0.0.1", "localhost.evil.example", "", None)),
-    ],
-)
-def test_loopback(host: str | None, inside: bool) -> None:
-    assert is_loopback(host) is inside

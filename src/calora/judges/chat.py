@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from calora.addresses import is_loopback
 from calora.errors import CaloraError
 from calora.storage import fingerprint, read_card, write_text
 
@@ -86,7 +88,9 @@ async def ask_all(prompts: Sequence[str], endpoint: Endpoint, cache: Path | None
     key = os.environ.get(endpoint.key_variable, "").strip()
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     different = list(dict.fromkeys(prompts))
-    async with AsyncClient(headers=headers, timeout=endpoint.timeout) as client:
+    # A proxy of the environment cannot reach this machine, and is not told what is asked on it.
+    proxied = not is_loopback(urlsplit(endpoint.url).hostname)
+    async with AsyncClient(headers=headers, timeout=endpoint.timeout, trust_env=proxied) as client:
         session = _Session(client, endpoint, cache)
         try:
             async with asyncio.TaskGroup() as group:

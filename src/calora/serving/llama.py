@@ -99,7 +99,8 @@ class LlamaServer:
             ) from error
         self.address = str(self._server.listening_address)
         self.headers = {"Authorization": f"Bearer {key}"}
-        self._client = httpx2.Client(base_url=self.address, headers=self.headers, timeout=_TIMEOUT)
+        # A proxy of the environment is for other machines: it would be told the texts and the key, and not get here.
+        self._client = httpx2.Client(base_url=self.address, headers=self.headers, timeout=_TIMEOUT, trust_env=False)
 
     def payload(self, request: Request, stream: bool = False) -> dict[str, Any]:
         """The JSON body of a request to `/completion`.

@@ -9,9 +9,10 @@ from fastapi import Request
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from calora.addresses import is_loopback
 from calora.serving.gateway.errors import GONE, Refusal
 from calora.serving.gateway.metrics import Metrics
-from calora.serving.gateway.settings import Settings, is_loopback
+from calora.serving.gateway.settings import Settings
 
 _DRAINED = 8  # times the limit; a client that still sends when the answer comes may never see it
 

@@ -1,13 +1,13 @@
 """A gateway on a port, until a signal stops it."""
 
 import asyncio
-import ipaddress
 import socket
 from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
 
+from calora.addresses import is_loopback
 from calora.errors import CaloraError
 from calora.serving.device import Device
 from calora.serving.gateway.app import Gateway, make_app
@@ -42,7 +42,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 def is_open(place: socket.socket) -> bool:
     """Whether other machines reach it."""
-    return not ipaddress.ip_address(place.getsockname()[0]).is_loopback
+    return not is_loopback(place.getsockname()[0])
 
 
 class Server(uvicorn.Server):

@@ -1,6 +1,5 @@
 """How much a gateway takes, and from whom."""
 
-import ipaddress
 from dataclasses import dataclass
 
 
@@ -13,8 +12,8 @@ class Settings:
         body: The most bytes of a request's body.
         text: The most characters of the text to be answered.
         queue: Requests that may wait for a slot of the device.
-        open: Requests that may be under way at all, the slowly written and slowly read ones included.
-        seconds: For a request, from its first byte until its answer has been computed.
+        open: Requests that may be under way at all, those with a slow body and the slowly read ones included.
+        seconds: For a request, from the end of its headers until its answer has been computed.
         reading: Seconds a client has beyond that to read an answer that is there.
         stopping: Seconds that requests under way have when the gateway is stopped.
     """
@@ -27,13 +26,3 @@ class Settings:
     seconds: float = 120.0
     reading: float = 30.0
     stopping: float = 30.0
-
-
-def is_loopback(host: str | None) -> bool:
-    """Whether a host is this machine by name or address."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host or "").is_loopback
-    except ValueError:
-        return False
