@@ -85,6 +85,8 @@ architectures = st.builds(
     Architecture,
     st.just("any"),
     st.integers(1, 100),
+    st.just(4),
+    st.just(2),
     st.dictionaries(st.sampled_from(list(PAPER[0].shapes)), st.tuples(sides, sides), min_size=1),
 )
 
@@ -108,6 +110,7 @@ def test_shapes_are_those_of_the_model_that_transformers_builds(config_class: st
     arch = architecture_from_config(config.to_dict(), config_class)
     assert {kind: {shape} for kind, shape in arch.shapes.items()} == real_shapes(config)
     assert arch.layers == config.num_hidden_layers
+    assert (arch.heads, arch.kv_heads) == (config.num_attention_heads, config.num_key_value_heads)
 
 
 @pytest.mark.parametrize("config_class", dict.fromkeys(config_class for config_class, _ in CONFIGS))
@@ -131,6 +134,17 @@ def test_a_multi_modal_gemma_gives_its_text_model_with_the_keys_its_file_leaves_
     one_layer = Gemma3TextConfig(**(text | {"num_hidden_layers": 1}))
     assert {kind: {shape} for kind, shape in arch.shapes.items()} == real_shapes(one_layer)
     assert arch.layers == 34
+
+
+@pytest.mark.parametrize("config_class", ["LlamaConfig", "Qwen2Config", "Qwen3Config"])
+def test_key_and_value_heads_of_null_are_the_heads(config_class: str) -> None:
+    import transformers
+
+    file = SIZES | {"head_dim": 16, "num_key_value_heads": None}
+    config = getattr(transformers, config_class)(**file)
+    arch = architecture_from_config(file | {"model_type": config.model_type}, config_class)
+    assert arch.kv_heads == config.num_key_value_heads == 4
+    assert {kind: {shape} for kind, shape in arch.shapes.items()} == real_shapes(config)
 
 
 @pytest.mark.parametrize("key", sorted(SIZES.keys() - {"num_key_value_heads"}))
@@ -158,6 +172,12 @@ def test_other_model_types_are_refused_by_name(model_type: object) -> None:
 def test_a_multi_modal_config_without_its_text_model_is_refused(text: object) -> None:
     with pytest.raises(CaloraError, match="config of tiny"):
         architecture_from_config({"model_type": "gemma3", "text_config": text}, "tiny")
+
+
+@pytest.mark.parametrize("config", [[], "llama", None])
+def test_a_config_that_is_no_object_is_refused(config: Any) -> None:
+    with pytest.raises(CaloraError, match="config of tiny holds no object"):
+        architecture_from_config(config, "tiny")
 
 
 def test_one_architecture_has_no_mean_row() -> None:

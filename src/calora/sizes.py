@@ -30,11 +30,15 @@ class Architecture:
     Args:
         name: What tables call it.
         layers: The number of decoder layers.
+        heads: Attention heads for queries.
+        kv_heads: Attention heads for keys and values.
         shapes: (out, in) of the linear module of each kind, the same in every layer.
     """
 
     name: str
     layers: int
+    heads: int
+    kv_heads: int
     shapes: dict[str, tuple[int, int]]
 
 
@@ -65,6 +69,8 @@ def architecture_from_config(config: Mapping[str, Any], name: str) -> Architectu
     Raises:
         CaloraError: The model type is not supported, or a key is missing or no positive integer.
     """
+    if not isinstance(config, Mapping):
+        raise CaloraError(f"config of {name} holds no object", "give the whole config.json of the backbone")
     if config.get("model_type") == "gemma3":
         nested = config.get("text_config")
         config = nested if isinstance(nested, Mapping) else {}
@@ -76,6 +82,8 @@ def architecture_from_config(config: Mapping[str, Any], name: str) -> Architectu
         )
     given = {key: value for key, value in config.items() if value is not None}
     known = _DEFAULTS[model_type] | given
+    if config.get("num_key_value_heads", 0) is None:  # written as null it is the heads, left out the default
+        known.pop("num_key_value_heads", None)
 
     def size(key: str, otherwise: int | None = None) -> int:
         value = known.get(key, otherwise)
@@ -87,14 +95,22 @@ def architecture_from_config(config: Mapping[str, Any], name: str) -> Architectu
             )
         return value
 
-    hidden, mlp, heads = size("hidden_size"), size("intermediate_size"), size("num_attention_heads")
-    head = size("head_dim", hidden // heads)
+    hidden, heads = size("hidden_size"), size("num_attention_heads")
     return _architecture(
-        name, size("num_hidden_layers"), hidden, heads * head, size("num_key_value_heads", heads) * head, mlp
+        name,
+        layers=size("num_hidden_layers"),
+        hidden=hidden,
+        heads=heads,
+        kv_heads=size("num_key_value_heads", heads),
+        head=size("head_dim", hidden // heads),
+        mlp=size("intermediate_size"),
     )
 
 
-def _architecture(name: str, layers: int, hidden: int, query: int, key_value: int, mlp: int) -> Architecture:
+def _architecture(
+    name: str, *, layers: int, hidden: int, heads: int, kv_heads: int, head: int, mlp: int
+) -> Architecture:
+    query, key_value = heads * head, kv_heads * head
     shapes = {
         "q_proj": (query, hidden),
         "k_proj": (key_value, hidden),
@@ -104,13 +120,13 @@ def _architecture(name: str, layers: int, hidden: int, query: int, key_value: in
         "up_proj": (mlp, hidden),
         "down_proj": (hidden, mlp),
     }
-    return Architecture(name, layers, shapes)
+    return Architecture(name, layers, heads, kv_heads, shapes)
 
 
 PAPER: tuple[Architecture, ...] = (
-    _architecture("LLaMA 3.2 1B", layers=16, hidden=2048, query=2048, key_value=512, mlp=8192),
-    _architecture("Qwen2.5 1.5B", layers=28, hidden=1536, query=1536, key_value=256, mlp=8960),
-    _architecture("StableLM2 1.6B", layers=24, hidden=2048, query=2048, key_value=2048, mlp=5632),
+    _architecture("LLaMA 3.2 1B", layers=16, hidden=2048, heads=32, kv_heads=8, head=64, mlp=8192),
+    _architecture("Qwen2.5 1.5B", layers=28, hidden=1536, heads=12, kv_heads=2, head=128, mlp=8960),
+    _architecture("StableLM2 1.6B", layers=24, hidden=2048, heads=32, kv_heads=32, head=64, mlp=5632),
 )
 
 
@@ -128,13 +144,21 @@ class Model:
 
 
 KNOWN_MODELS: dict[str, Model] = {
-    "gemma3-270m": Model(_architecture("Gemma 3 270M", 18, 640, 1024, 256, 2048), 268e6),
-    "smollm2-135m": Model(_architecture("SmolLM2 135M", 30, 576, 576, 192, 1536), 135e6),
+    "gemma3-270m": Model(
+        _architecture("Gemma 3 270M", layers=18, hidden=640, heads=4, kv_heads=1, head=256, mlp=2048), 268e6
+    ),
+    "smollm2-135m": Model(
+        _architecture("SmolLM2 135M", layers=30, hidden=576, heads=9, kv_heads=3, head=64, mlp=1536), 135e6
+    ),
     "meta-llama/Llama-3.2-1B": Model(PAPER[0], 1.236e9),
     "Qwen/Qwen2.5-1.5B": Model(PAPER[1], 1.544e9),
     "stabilityai/stablelm-2-1_6b": Model(PAPER[2], 1.645e9),
-    "Qwen/Qwen2.5-0.5B": Model(_architecture("Qwen2.5 0.5B", 24, 896, 896, 128, 4864), 494e6),
-    "meta-llama/Llama-3.2-3B": Model(_architecture("LLaMA 3.2 3B", 28, 3072, 3072, 1024, 8192), 3.213e9),
+    "Qwen/Qwen2.5-0.5B": Model(
+        _architecture("Qwen2.5 0.5B", layers=24, hidden=896, heads=14, kv_heads=2, head=64, mlp=4864), 494e6
+    ),
+    "meta-llama/Llama-3.2-3B": Model(
+        _architecture("LLaMA 3.2 3B", layers=28, hidden=3072, heads=24, kv_heads=8, head=128, mlp=8192), 3.213e9
+    ),
 }
 
 
