@@ -126,8 +126,8 @@ def try_in_peft(folder: Path, backbone: str) -> Trial:
 
     def ask(model: Any) -> Probe:
         with torch.inference_mode():
-            logits = model(input_ids=torch.tensor([ids])).logits[0, start - 1 : -1]
-        return Probe.of(ids, start, torch.log_softmax(logits.float(), dim=-1).numpy())
+            logits = model(input_ids=torch.tensor([ids], device=model.device)).logits[0, start - 1 : -1]
+        return Probe.of(ids, start, torch.log_softmax(logits.float(), dim=-1).cpu().numpy())
 
     bare = ask(loaded.model)
     wrapped: Any = PeftModel.from_pretrained(loaded.model, str(folder)).eval()
