@@ -10,7 +10,7 @@ from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from calora.adapter import Adapter, module_kind
+from calora.adapter import Adapter, AdapterCard, module_kind
 from calora.embedded import EMBEDDED, cache_folder, embedded_gguf
 from calora.errors import CaloraError
 from calora.merging import DenseUpdate
@@ -139,8 +139,15 @@ class Backbone:
                     f"{name}{origin}: {module} is {update.shape}, in {self.name} it is {self.targets[module]}",
                     "use the backbone the adapter was trained on",
                 )
-        if adapter.card and adapter.card.backbone_sha256 != self.sha256:
-            warnings.warn(f"{name} was trained on other weights of this architecture{origin}", stacklevel=2)
+        warn_of_other_weights(adapter.card, self.sha256)
+
+
+def warn_of_other_weights(card: AdapterCard | None, sha256: str) -> None:
+    """Warn where an adapter was trained on another backbone than the one of this SHA-256."""
+    if card and card.backbone_sha256 != sha256:
+        warnings.warn(
+            f"{card.name} was trained on other weights of this architecture (trained on {card.backbone})", stacklevel=3
+        )
 
 
 def chat_text(tokenizer: Any, message: str) -> str:
@@ -267,17 +274,38 @@ def _dequantised(file: Path, dtype: "torch.dtype", folder: Path) -> Path:
     return folder
 
 
-def _hub_folder(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+def config_folder(name_or_path: str) -> Path:
+    """A folder with a backbone's config.json, without its weights where they are on the hub.
 
-    owner, _, revision = name.partition("@")
+    Args:
+        name_or_path: A folder, or a hub id (`owner/name`, or `owner/name@revision`).
+
+    Raises:
+        CaloraError: There is no such folder, and the hub does not give it.
+    """
+    path = Path(name_or_path)
+    return path if path.exists() else _from_hub(name_or_path, ["config.json"])
+
+
+def _hub_folder(name: str) -> Path:
     beside = ["*.json", "*.model", "*.txt", "*.jinja"]
+    folder = _from_hub(name, [*beside, "*.safetensors"])
+    if next(folder.glob("*.safetensors"), None) is None:  # an old repository, whose weights torch has pickled
+        folder = _from_hub(name, [*beside, _PICKLED])
+    return folder
+
+
+def _from_hub(name: str, patterns: list[str]) -> Path:
     try:
-        folder = Path(snapshot_download(owner, revision=revision or None, allow_patterns=[*beside, "*.safetensors"]))
-        if next(folder.glob("*.safetensors"), None) is None:  # an old repository, whose weights torch has pickled
-            folder = Path(snapshot_download(owner, revision=revision or None, allow_patterns=[*beside, _PICKLED]))
-        return folder
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    except ModuleNotFoundError as error:  # on a device
+        raise CaloraError(
+            f"backbone {name!r} is no embedded name, no file or folder", f"embedded names: {', '.join(EMBEDDED)}"
+        ) from error
+    owner, _, revision = name.partition("@")
+    try:
+        return Path(snapshot_download(owner, revision=revision or None, allow_patterns=patterns))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise CaloraError(
             f"backbone {name!r} is no embedded name, no file or folder, and the hub does not give it: "

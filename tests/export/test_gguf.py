@@ -120,6 +120,15 @@ def test_a_file_for_another_backbone_is_refused_by_name(pairs: dict[str, Pair], 
         export_adapter(random_adapter(backbone), "gguf", tmp_path / "b.gguf", pairs["gemma3"][1])
 
 
+def test_a_file_for_a_llama_of_another_size_is_refused_by_name(pairs: dict[str, Pair], tmp_path: Path) -> None:
+    _, file = pairs["llama"]
+    layout = read_layout(file)
+    other = {name: (out + 2, inside) for name, (out, inside) in layout.shapes.items()}
+    write_gguf(random_adapter(other), replace(layout, heads=1, kv_heads=1), tmp_path / "a.gguf", "float32")
+    with pytest.raises(CaloraError, match=r"a\.gguf: model\.layers\.0\.self_attn\.q_proj is \(66, 64\)"):
+        read_gguf_adapter(tmp_path / "a.gguf", layout)
+
+
 @pytest.mark.parametrize("keep", [0, 10, 500])
 def test_a_truncated_file_is_told(pairs: dict[str, Pair], keep: int, tmp_path: Path) -> None:
     backbone, file = pairs["llama"]

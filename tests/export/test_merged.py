@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,6 +51,22 @@ def test_a_folder_of_the_whole_model_loads_as_a_backbone(pair: Pair, tmp_path: P
         reference_logprobs(merged, None, IDS, 20), reference_logprobs(backbone, adapter, IDS, 20), atol=1e-4
     )
     assert torch.equal(before, backbone.model.get_input_embeddings().weight)
+
+
+def test_an_embedded_backbone_is_loaded_by_its_name(
+    pairs: dict[str, Pair], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone, file = pairs["llama"]
+    load, asked = Backbone.load, []
+
+    def loaded(name: str, dtype: Any) -> Backbone:
+        asked.append(name)
+        return load(backbone.name, dtype)
+
+    monkeypatch.setattr("calora.export.layout.embedded_gguf", lambda name: file)
+    monkeypatch.setattr(Backbone, "load", loaded)
+    export_adapter(gentle(backbone, 2), "merged", tmp_path / "merged", "smollm2-135m")
+    assert asked == ["smollm2-135m"]
 
 
 def test_a_folder_is_no_gguf(pairs: dict[str, Pair], tmp_path: Path) -> None:

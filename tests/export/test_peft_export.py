@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from calora.adapter import base_model_of
 from calora.backbone import Backbone
 from calora.errors import CaloraError
 from calora.export import export_adapter, exporters, read_manifest
@@ -28,6 +29,15 @@ def test_the_manifest_says_what_was_cut(pairs: dict[str, Pair], tmp_path: Path) 
     assert (manifest.rank_before, manifest.rank, manifest.architecture) == (6, 2, "llama")
     assert 0 < manifest.truncation_error < 1
     assert manifest.sha256.keys() == {"a.gguf"}
+
+
+def test_the_folder_is_for_the_backbone_that_was_named(pairs: dict[str, Pair], tmp_path: Path) -> None:
+    backbone, file = pairs["llama"]
+    adapter = random_adapter(backbone, name="es")
+    export_adapter(adapter, "peft", tmp_path / "peft", f"{backbone.name}:4bit")
+    assert base_model_of(tmp_path / "peft") == backbone.name
+    with pytest.warns(UserWarning, match="es was trained on other weights of this architecture"):
+        export_adapter(adapter, "gguf", tmp_path / "a.gguf", file)
 
 
 def test_what_cannot_be_is_told(pairs: dict[str, Pair], tmp_path: Path) -> None:

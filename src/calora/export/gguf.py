@@ -62,7 +62,7 @@ def read_gguf_adapter(path: Path, layout: Layout) -> Adapter:
         layout: Of the backbone.
 
     Raises:
-        CaloraError: It is damaged, for another architecture, no LoRA, or has half of a pair or an unknown tensor.
+        CaloraError: It is damaged, for another backbone, no LoRA, or has half of a pair or an unknown tensor.
     """
     from gguf.quants import dequantize
 
@@ -89,10 +89,14 @@ def read_gguf_adapter(path: Path, layout: Layout) -> Adapter:
         if pair.keys() != {"a", "b"}:
             raise CaloraError(f"{path}: {module} has only lora_{''.join(pair)}", "copy or make the file again")
         scale = np.float32(alpha.contents() / pair["a"].shape[0] if alpha and alpha.contents() else 1.0)
-        found[module] = Factors(pair["a"], _rows(pair["b"] * scale, module, layout, reverse=True))
-    adapter = Adapter(found)
-    layout.check(adapter)
-    return adapter
+        found[module] = Factors(pair["a"], pair["b"] * scale)
+    layout.check(Adapter(found), str(path))
+    return Adapter(
+        {
+            module: Factors(factors.a, _rows(factors.b, module, layout, reverse=True))
+            for module, factors in found.items()
+        }
+    )
 
 
 def permuted_update(factors: Factors, module: str, layout: Layout) -> Array:

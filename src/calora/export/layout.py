@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from calora.adapter import Adapter
+from calora.backbone import config_folder
 from calora.embedded import EMBEDDED, embedded_gguf
 from calora.errors import CaloraError
 from calora.export.packed import open_gguf
+from calora.packing import split_packing
 from calora.sizes import architecture_from_config
 
-_GGUF_NAMES = {"gemma3_text": "gemma3", "gemma3": "gemma3", "mistral": "llama"}
+_GGUF_NAMES = {"gemma3_text": "gemma3", "mistral": "llama"}
 _PARTS = {
     "attn_q": "self_attn.q_proj",
     "attn_k": "self_attn.k_proj",
@@ -30,6 +32,7 @@ class Layout:
     """A backbone without its weights.
 
     Args:
+        name: What `Backbone.load` takes for its plain weights.
         path: A GGUF file, or a Hugging Face folder.
         architecture: As GGUF names it, such as `llama` or `gemma3`.
         layers: The number of decoder layers.
@@ -38,6 +41,7 @@ class Layout:
         shapes: Module, as transformers names it, to (out, in).
     """
 
+    name: str
     path: Path
     architecture: str
     layers: int
@@ -54,13 +58,17 @@ class Layout:
             names[module] = f"blk.{layer}.{_KINDS[part.rpartition('.')[2]][0]}.weight"
         return names
 
-    def check(self, adapter: Adapter) -> None:
+    def check(self, adapter: Adapter, name: str | None = None) -> None:
         """Refuse an adapter whose modules or shapes are not this backbone's.
+
+        Args:
+            adapter: Any.
+            name: What to call it; its card's name if None.
 
         Raises:
             CaloraError: Names the first module that does not fit.
         """
-        name = adapter.card.name if adapter.card else "the adapter"
+        name = name or (adapter.card.name if adapter.card else "the adapter")
         for module, factors in adapter.modules.items():
             expected = self.shapes.get(module)
             if factors.shape != expected:
@@ -71,15 +79,20 @@ class Layout:
 
 
 def read_layout(name_or_path: str | Path) -> Layout:
-    """Read the layout of an embedded backbone, a GGUF file or a Hugging Face folder; no weight is read.
+    """Read the layout of a backbone; no weight is read.
+
+    Args:
+        name_or_path: What `Backbone.load` takes; whether its weights are to stay packed makes no difference here.
 
     Raises:
         CaloraError: It is missing or damaged, or of an architecture whose modules calora does not know.
     """
-    if str(name_or_path) in EMBEDDED:
-        return _from_gguf(embedded_gguf(str(name_or_path)))
-    path = Path(name_or_path)
-    return _from_gguf(path) if path.suffix == ".gguf" else _from_folder(path)
+    name, _ = split_packing(str(name_or_path))
+    if name in EMBEDDED:
+        return _from_gguf(embedded_gguf(name), name)
+    if Path(name).suffix == ".gguf":
+        return _from_gguf(Path(name), name)
+    return _from_folder(config_folder(name), name)
 
 
 def field(reader: Any, key: str, path: Path) -> Any:
@@ -94,7 +107,7 @@ def field(reader: Any, key: str, path: Path) -> Any:
     return found.contents()
 
 
-def _from_gguf(path: Path) -> Layout:
+def _from_gguf(path: Path, name: str) -> Layout:
     reader = open_gguf(path)
     architecture = str(field(reader, "general.architecture", path))
     if reader.get_field("general.type") and field(reader, "general.type", path) != "model":
@@ -113,28 +126,29 @@ def _from_gguf(path: Path) -> Layout:
                     f"calora adapts {', '.join(_PARTS)} of each layer, one matrix each; {architecture} has other ones",
                 )
             shapes[f"model.layers.{layer}.{module}"] = (shape[1], shape[0])
-    return Layout(path, architecture, layers, heads, int(kv_heads.contents()) if kv_heads else heads, shapes)
+    return Layout(name, path, architecture, layers, heads, int(kv_heads.contents()) if kv_heads else heads, shapes)
 
 
-def _from_folder(folder: Path) -> Layout:
+def _from_folder(folder: Path, name: str) -> Layout:
     file = folder / "config.json"
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise CaloraError(
             f"{file} is missing", "expected a GGUF file, a Hugging Face folder, or an embedded backbone's name"
         ) from error
     except ValueError as error:
         raise CaloraError(f"{file} is not JSON: {error}", "copy the backbone again") from error
     found = architecture_from_config(config, str(folder))
-    text = config.get("text_config", config)
-    heads = int(text["num_attention_heads"])
-    shapes = {
-        f"model.layers.{layer}.{_KINDS[kind][1]}": shape
-        for layer in range(found.layers)
-        for kind, shape in found.shapes.items()
-    }
     kind = str(config["model_type"])
-    return Layout(
-        folder, _GGUF_NAMES.get(kind, kind), found.layers, heads, int(text.get("num_key_value_heads") or heads), shapes
-    )
+    if "text_config" in config:
+        raise CaloraError(
+            f"{file} is of a multi-modal {kind}, whose language model has its modules elsewhere",
+            "save its language model alone, as a folder or a GGUF file, and name that",
+        )
+    shapes = {
+        f"model.layers.{layer}.{_KINDS[part][1]}": shape
+        for layer in range(found.layers)
+        for part, shape in found.shapes.items()
+    }
+    return Layout(name, folder, _GGUF_NAMES.get(kind, kind), found.layers, found.heads, found.kv_heads, shapes)

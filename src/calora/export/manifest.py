@@ -6,8 +6,9 @@ from pydantic import BaseModel, ConfigDict
 
 import calora
 from calora.adapter import Adapter
+from calora.backbone import backbone_sha256, warn_of_other_weights
 from calora.errors import CaloraError
-from calora.export.layout import read_layout
+from calora.export.layout import Layout, read_layout
 from calora.export.ranks import fit_rank
 from calora.export.registry import exporters
 from calora.storage import read_card, sha256_of, write_text
@@ -69,8 +70,8 @@ def export_adapter(
         adapter: Of a task, a merge, or a folded composition.
         format: A key of `exporters()`.
         target: The file or folder, replaced whole if it is there.
-        backbone: An embedded name, a GGUF file or a Hugging Face folder: the file the runtime will load. The
-            adapter's own if None.
+        backbone: An embedded name, a GGUF file, a Hugging Face folder or a hub id: what the runtime will load, with
+            a warning where its weights are at hand and not those of the adapter's card. The adapter's own if None.
         dtype: Of the tensors; the format's usual one if None.
         rank: Zero-padded or truncated to it; the adapter's largest if None.
 
@@ -92,6 +93,8 @@ def export_adapter(
         raise CaloraError("the adapter does not say its backbone", "name it with --backbone")
     layout = read_layout(name)
     layout.check(adapter)
+    if backbone is not None:
+        _compare_weights(adapter, layout)
     fitted, error = fit_rank(adapter, rank)
     exporter.write(fitted, layout, target, dtype)
     files = sorted(target.iterdir()) if target.is_dir() else [target]
@@ -115,6 +118,13 @@ def export_adapter(
     )
     write_text(manifest_file(target), manifest.model_dump_json(indent=2) + "\n")
     return manifest
+
+
+def _compare_weights(adapter: Adapter, layout: Layout) -> None:
+    """Warn where the adapter was trained on other weights; weights that would have to be fetched are not asked for."""
+    folder = layout.path.is_dir()
+    if not folder or next(layout.path.glob("*.safetensors"), None):
+        warn_of_other_weights(adapter.card, backbone_sha256(str(layout.path) if folder else layout.name))
 
 
 def manifest_file(target: Path) -> Path:

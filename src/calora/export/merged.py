@@ -20,7 +20,7 @@ def write_merged(adapter: Adapter, layout: Layout, target: Path, dtype: str) -> 
 
     from calora.backbone import Backbone
 
-    backbone = Backbone.load(str(layout.path), torch.float32)
+    backbone = Backbone.load(layout.name, torch.float32)
     kind = getattr(torch, dtype)
     for module, factors in adapter.modules.items():
         weight = backbone.model.get_submodule(module).weight

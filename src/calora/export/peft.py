@@ -9,5 +9,5 @@ from calora.export.registry import exporter
 
 @exporter("peft", runtimes="PEFT, transformers, vLLM, LoRAX, TGI", dtypes=("bfloat16", "float16", "float32"))
 def write_peft(adapter: Adapter, layout: Layout, target: Path, dtype: str) -> None:
-    """Write an adapter folder in PEFT's format."""
-    write_adapter(adapter, target, dtype)
+    """Write an adapter folder in PEFT's format, for the backbone that was named."""
+    write_adapter(adapter, target, dtype, base=layout.name)

@@ -18,6 +18,7 @@ from calora.adapter import Adapter
 from calora.errors import CaloraError
 from calora.export.probes import gelu_in_half, mean_kl, reference_logprobs
 from calora.export.runtimes import Trial, try_in_llama, try_in_mlx, try_in_peft
+from calora.packing import split_packing
 from calora.storage import Array
 
 # The largest difference of a log-probability that the order of sums explains, in float32.
@@ -72,13 +73,14 @@ def verify_export(file: Path, backbone: str, against: Adapter | None = None) -> 
 
     Args:
         file: A LoRA file for llama.cpp, or a folder for PEFT or MLX-LM.
-        backbone: An embedded name, a GGUF file or a Hugging Face folder; llama.cpp needs one of the first two.
+        backbone: An embedded name, a GGUF file, a Hugging Face folder or a hub id, of whose weights the plain ones are
+            taken; llama.cpp needs one of the first two.
         against: The adapter that was exported; without it, what storing the values cost is not told.
 
     Raises:
         CaloraError: The file is damaged, does not fit the backbone, or is of a format that cannot be verified.
     """
-    trial = _runtime_of(file)(file, backbone)
+    trial = _runtime_of(file)(file, split_packing(backbone)[0])
     name = trial.backbone.name
     on = trial.on
     reference = reference_logprobs(trial.backbone, trial.values, on.ids, on.start)
