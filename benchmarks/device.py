@@ -42,6 +42,7 @@ from calora.export import export_adapter
 from calora.export.layout import Layout, read_layout
 from calora.merging import Merge, Start
 from calora.serving import Device, write_bundle
+from calora.serving.bundle import check_composition
 from calora.serving.engine import GREEDY, Engine
 from calora.serving.llama import LlamaServer, Request
 from calora.serving.llama_engine import LlamaEngine
@@ -265,12 +266,12 @@ def first_tokens(bundles: Mapping[Start, Path], folded: Path, options: argparse.
 def decoding(bundles: Mapping[Start, Path], small: Path, baked: Path, options: argparse.Namespace) -> list[Table]:
     """Speed of decoding, as a share of the bare backbone's, and one pass against two."""
     with Device.open(small, context=CONTEXT, threads=options.threads) as device:
-        smaller = parts_of(device.bundle, "summary+es")
+        smaller = parts_of(device.bundle, check_composition(device.bundle, "summary+es"))
     with Device.open(bundles["product"], context=CONTEXT, threads=options.threads) as device:
         model = device.bundle.model
-        beside = parts_of(device.bundle, "summary+es")
+        beside = parts_of(device.bundle, check_composition(device.bundle, "summary+es"))
     with Device.open(bundles["factors"], context=CONTEXT, threads=options.threads) as device:
-        whole = parts_of(device.bundle, "summary+es")
+        whole = parts_of(device.bundle, check_composition(device.bundle, "summary+es"))
     room = {"context": CONTEXT, "threads": options.threads}
     servers = {
         "bare backbone": (LlamaServer(model, **room), {}),

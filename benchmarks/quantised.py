@@ -28,6 +28,7 @@ from calora.export.runtimes import POSITIONS, llama_probe
 from calora.generation import Pass, answer_all
 from calora.metrics import score_answers
 from calora.serving import Bundle, Device, open_bundle, ready_made
+from calora.serving.bundle import check_composition
 from calora.serving.llama import LlamaServer
 from calora.serving.parts import parts_of
 from calora.storage import Array
@@ -98,7 +99,7 @@ def main() -> None:
                 ).means
                 for answers in (trained, there)
             ]
-            parts = parts_of(bundle, name) if name in bundle.card.compositions else None
+            parts = parts_of(bundle, check_composition(bundle, name)) if name in bundle.card.compositions else None
             files = parts.files if parts else {name: bundle.adapter_file(name)}
             with LlamaServer(bundle.model, files, context=POSITIONS + 8, threads=options.threads) as server:
                 ids = server.tokens(probe_text)[: POSITIONS + 1]

@@ -14,5 +14,6 @@ done
     calora calibrate summary+es $PLACE/summary $PLACE/es --out $PLACE/summary+es \
         --start product --strengths 0.6,0.6 --learning-rate 1e-3 --epochs 2
 calora bundle $PLACE/bundle --adapter $PLACE/summary --adapter $PLACE/es --calibration $PLACE/summary+es --dtype q8_0 --force
+rm -rf $BUNDLE/adapters $BUNDLE/calibrations
 cp -r $PLACE/bundle/. $BUNDLE
 calora bundle $BUNDLE --check

@@ -7,7 +7,7 @@ import pytest
 from calora.backbone import Backbone
 from tests.cli.conftest import Run
 from tests.export.conftest import pairs  # noqa: F401
-from tests.serving.bundles import Made, make_adapter, make_parts
+from tests.serving.bundles import Made, calibration_of, make_adapter, make_parts
 
 pytestmark = pytest.mark.slow
 
@@ -23,7 +23,6 @@ def made(
     return make_parts(backbone, model, tmp_path_factory.mktemp("parts"))
 
 
-@pytest.mark.filterwarnings("ignore:summary.es was trained on other weights:UserWarning")  # the folder, not the file
 def test_a_composition_is_exported_and_verified(made: Made, calora: Run, tmp_path: Path) -> None:
     source = [made.calibrations["summary+es"], "--adapter", made.adapters["summary"], "--adapter", made.adapters["es"]]
     code, out, err = calora(
@@ -53,6 +52,13 @@ def test_a_bundle_is_made_added_to_and_checked(made: Made, calora: Run, tmp_path
     assert "b is there already" in err
     code, out, err = calora("bundle", "without", *adapters, "--backbone", made.model, "--check")
     assert (code, err) == (0, ""), "a bundle that does not carry its backbone is made and checked by naming it"
+    code, out, err = calora("bundle", "without", "--calibration", other)
+    assert code == 2
+    assert "does not carry its backbone" in err
+    assert not (tmp_path / "without/calibrations").exists(), "what cannot be checked is not added"
+    code, out, err = calora("bundle", "without", "--calibration", other, "--backbone", made.model)
+    assert (code, err) == (0, "")
+    assert "4 adapters, 1 compositions" in out
     code, out, err = calora("export", made.adapters["es"], "b", "--format", "peft", "--backbone", made.model)
     assert code == 2
     assert "b is there already" in err
@@ -62,7 +68,7 @@ def test_a_bundle_is_made_added_to_and_checked(made: Made, calora: Run, tmp_path
     code, out, err = calora("run", "b", "dialogue.txt", "--composition", "reply+fr")
     assert code == 2
     assert "the bundle has no 'reply+fr'" in err
-    (tmp_path / "b/calibrations/reply+es/calibration.safetensors").write_bytes(b"")
+    (calibration_of(tmp_path / "b", "reply+es") / "calibration.safetensors").write_bytes(b"")
     code, out, err = calora("bundle", "b", "--check")
     assert code == 2
     assert "composition reply+es" in err

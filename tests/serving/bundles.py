@@ -1,6 +1,6 @@
 """Bundles of tiny adapters whose answers differ, for llama.cpp."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,8 @@ from calora.adapter import Adapter, AdapterCard, adapter_sha256, write_adapter
 from calora.backbone import Backbone
 from calora.calibration import Calibration, CalibrationCard, Kind, fresh_tensors, write_calibration
 from calora.merging import Merge
+from calora.serving import BundleCard
+from calora.storage import read_card, sha256_of
 from calora.tasks import Composition
 from tests.conftest import random_adapter
 
@@ -18,7 +20,7 @@ class Made:
     """What a bundle was made of.
 
     Attributes:
-        backbone: In float32.
+        backbone: In float32, by the name of its folder and the SHA-256 of its GGUF file.
         model: The same as a GGUF file.
         adapters: Task to its folder.
         calibrations: Composition to its folder.
@@ -76,6 +78,7 @@ def make_calibration(
 
 def make_parts(backbone: Backbone, model: Path, place: Path) -> Made:
     """Four tasks, and compositions of each start and kind."""
+    backbone = replace(backbone, sha256=sha256_of(model))
     tasks = ("summary", "reply", "es", "casual")
     adapters = {task: make_adapter(backbone, task, place / task, seed) for seed, task in enumerate(tasks)}
     product = Merge(start="product", strengths=(0.7, 0.9))
@@ -90,3 +93,8 @@ def make_parts(backbone: Backbone, model: Path, place: Path) -> Made:
         for seed, (name, merge, kind) in enumerate(wanted)
     }
     return Made(backbone, model, adapters, calibrations)
+
+
+def calibration_of(bundle: Path, composition: str) -> Path:
+    """Where a composition's calibration lies."""
+    return bundle / read_card(bundle / "bundle.json", BundleCard).compositions[composition].calibration

@@ -1,5 +1,6 @@
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -17,11 +18,11 @@ from calora.generation import Pass, answer_all
 from calora.merging import Merge
 from calora.ready import read_ready
 from calora.serving import Device, Sampling, add_composition, check_bundle, open_bundle, write_bundle
+from calora.serving.bundle import calibration_sha256
 from calora.serving.llama import LlamaServer, Request
 from calora.serving.menu import Way
-from calora.storage import sha256_of
 from tests.export.conftest import pairs  # noqa: F401
-from tests.serving.bundles import Made, make_adapter, make_calibration, make_parts
+from tests.serving.bundles import Made, calibration_of, make_adapter, make_calibration, make_parts
 
 TEXT = "Ann: Could you call me about the concert tonight?\nBob: Of course, I will do it after work."
 OTHER = "Nothing of that; here is another text that goes on about the weather, which was fine, for many words. " * 2
@@ -140,7 +141,7 @@ def test_a_composition_joins_a_live_bundle_and_no_request_is_lost(made: Made, bu
             made.backbone, "summary+casual", made.adapters, tmp_path / "new", Merge(start="product"), seed=9
         )
         before = device.run("summary+casual", TEXT, max_tokens=TOKENS).text
-        add_composition(bundle, new)
+        add_composition(bundle, new, made.model)
         device.reload()
         after = device.run("summary+casual", TEXT, max_tokens=TOKENS).text
         assert "".join([first.text, *(piece.text for piece in pieces)]).strip() == expected
@@ -150,7 +151,7 @@ def test_a_composition_joins_a_live_bundle_and_no_request_is_lost(made: Made, bu
 def test_a_corrupt_calibration_harms_only_its_composition(made: Made, bundle: Path) -> None:
     with Device.open(bundle, made.model, context=256, threads=1) as device:
         answer = device.run("reply+es", TEXT, max_tokens=TOKENS).text
-        (bundle / "calibrations/summary+es/calibration.safetensors").write_bytes(b"\0" * 100)
+        (calibration_of(bundle, "summary+es") / "calibration.safetensors").write_bytes(b"\0" * 100)
         device.reload()
         assert device.left_out.keys() == {"summary+es"}
         assert device.run("reply+es", TEXT, max_tokens=TOKENS).text == answer
@@ -167,12 +168,17 @@ def edited(file: Path, **changes: Any) -> None:
     file.write_text(json.dumps(json.loads(file.read_text(encoding="utf-8")) | changes), encoding="utf-8")
 
 
-@pytest.mark.parametrize("damage", ["another kind", "another merge", "another size", "a type of 8 bits", "no file"])
+@pytest.mark.parametrize(
+    "damage",
+    ["another kind", "a kind of the same shapes", "another merge", "another size", "a type of 8 bits", "no file"],
+)
 def test_a_calibration_that_is_not_the_bundled_one_is_left_out(made: Made, bundle: Path, damage: str) -> None:
-    folder = bundle / "calibrations/summary+es"
+    folder = calibration_of(bundle, "summary+es")
     tensors = folder / "calibration.safetensors"
     if damage == "another kind":
         edited(folder / "calibration.json", kind="low-rank")
+    elif damage == "a kind of the same shapes":
+        edited(folder / "calibration.json", kind="row-scale")
     elif damage == "another merge":
         edited(folder / "calibration.json", merge={"start": "product", "strengths": [1.0]})
     elif damage == "another size":
@@ -180,7 +186,7 @@ def test_a_calibration_that_is_not_the_bundled_one_is_left_out(made: Made, bundl
         shorter = {name: value[:-1] for name, value in calibration.tensors.items()}
         write_calibration(replace(calibration, tensors=shorter), folder)
         card = json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))
-        card["compositions"]["summary+es"]["sha256"] = sha256_of(tensors)
+        card["compositions"]["summary+es"]["sha256"] = calibration_sha256(folder)
         (bundle / "bundle.json").write_text(json.dumps(card), encoding="utf-8")
     elif damage == "a type of 8 bits":
         tensors.write_bytes(tensors.read_bytes().replace(b"BF16", b"F8_E"))
@@ -201,7 +207,7 @@ def test_a_waiting_request_is_answered_by_the_bundle_that_took_it(made: Made, bu
     with Device.open(bundle, made.model, context=256, threads=1) as device:
         expected = device.run("summary+es", TEXT, max_tokens=TOKENS).text
         waiting, dropped = (device.stream("summary+es", TEXT, max_tokens=TOKENS) for _ in range(2))
-        (bundle / "calibrations/summary+es/calibration.safetensors").unlink()
+        (calibration_of(bundle, "summary+es") / "calibration.safetensors").unlink()
         device.reload()
         assert "summary+es" in device.left_out
         assert "".join(piece.text for piece in waiting).strip() == expected
@@ -287,11 +293,103 @@ def test_a_stale_calibration_is_refused(made: Made, bundle: Path, tmp_path: Path
 def test_a_check_finds_what_was_changed(made: Made, bundle: Path) -> None:
     assert check_bundle(open_bundle(bundle, made.model)) == []
     shutil.copyfile(bundle / "adapters/es.gguf", bundle / "adapters/casual.gguf")
-    (bundle / "calibrations/reply+es/calibration.safetensors").unlink()
+    (calibration_of(bundle, "reply+es") / "calibration.safetensors").unlink()
     wrong = check_bundle(open_bundle(bundle, made.model))
     assert len(wrong) == 2
     assert wrong[0].endswith("adapters/casual.gguf is not the file that was bundled")
     assert wrong[1].startswith("composition reply+es: ")
+
+
+def test_a_card_that_was_changed_is_found(made: Made, bundle: Path) -> None:
+    edited(calibration_of(bundle, "summary+es") / "calibration.json", kind="row-scale")
+    wrong = check_bundle(open_bundle(bundle, made.model))
+    assert [line.partition(":")[0] for line in wrong] == ["composition summary+es"]
+
+
+def odd(made: Made, folder: Path, **changes: Any) -> Path:
+    """The calibration of summary+es, with other values in its card."""
+    shutil.copytree(made.calibrations["summary+es"], folder)
+    edited(folder / "calibration.json", **changes)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"parents": {}}, "names no adapter as its parents"),
+        ({"composition": "es"}, "is for es and names summary, es as its parents"),
+        ({"merge": {"start": "product", "strengths": [1.0]}}, "has 1 strengths for 2 parents"),
+        ({"sites": ["q_proj"]}, "the merge needs none"),
+    ],
+)
+def test_a_calibration_that_does_not_fit_is_not_bundled(
+    made: Made, bundle: Path, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    folder = odd(made, tmp_path / "odd", **changes)
+    before = {path: path.read_bytes() for path in bundle.rglob("*") if path.is_file()}
+    with pytest.raises(CaloraError, match=message):
+        add_composition(bundle, folder, made.model)
+    with pytest.raises(CaloraError, match=message):
+        write_bundle(tmp_path / "new", str(made.model), list(made.adapters.values()), [folder])
+    assert {
+        path: path.read_bytes() for path in bundle.rglob("*") if path.is_file() and path.suffix != ".lock"
+    } == before
+
+
+def test_a_calibration_without_parents_harms_only_its_composition(made: Made, bundle: Path) -> None:
+    folder = calibration_of(bundle, "summary+es")
+    edited(folder / "calibration.json", parents={})
+    card = json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))
+    card["compositions"]["summary+es"] |= {"parents": [], "sha256": calibration_sha256(folder)}
+    (bundle / "bundle.json").write_text(json.dumps(card), encoding="utf-8")
+    with Device.open(bundle, made.model, context=256, threads=1) as device:
+        assert device.left_out.keys() == {"summary+es"}
+        assert device.run("reply+es", TEXT, max_tokens=2).tokens
+
+
+def test_a_name_that_is_taken_leaves_the_bundle_as_it_was(made: Made, tmp_path: Path) -> None:
+    joint = make_adapter(made.backbone, "summary+es", tmp_path / "joint", seed=3)
+    write_bundle(tmp_path / "b", str(made.model), [*made.adapters.values(), joint])
+    with pytest.raises(CaloraError, match=r"has an adapter for summary\+es already"):
+        add_composition(tmp_path / "b", made.calibrations["summary+es"], made.model)
+    assert not (tmp_path / "b/calibrations").exists()
+
+
+def test_what_is_replaced_stays_until_the_card_says_otherwise(made: Made, bundle: Path, tmp_path: Path) -> None:
+    old = calibration_of(bundle, "summary+es")
+    new = make_calibration(made.backbone, "summary+es", made.adapters, tmp_path / "new", Merge(), seed=9)
+    opened = open_bundle(bundle, made.model)
+    add_composition(bundle, new, made.model)
+    assert calibration_of(bundle, "summary+es") != old
+    assert check_bundle(opened) == check_bundle(open_bundle(bundle, made.model)) == []
+
+
+def test_two_that_add_at_once_both_do(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_bundle(tmp_path / "b", str(made.model), list(made.adapters.values()))
+    read = read_calibration
+    monkeypatch.setattr(
+        "calora.serving.bundle_writing.read_calibration", lambda folder: (time.sleep(0.1), read(folder))[1]
+    )
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda one: add_composition(tmp_path / "b", one, made.model), made.calibrations.values()))
+    found = open_bundle(tmp_path / "b", made.model)
+    assert found.card.compositions.keys() == made.calibrations.keys()
+    assert check_bundle(found) == []
+
+
+def test_a_backbone_is_named_as_everywhere(made: Made, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("calora.serving.bundle.embedded_gguf", lambda name: made.model)
+    assert open_bundle(bundle, Path("smollm2-135m")).model == made.model
+    with pytest.raises(CaloraError, match="nothing is no embedded backbone, no file and no folder"):
+        open_bundle(bundle, "nothing")
+    with pytest.raises(CaloraError, match="does not carry its backbone"):
+        open_bundle(bundle)
+
+
+def test_an_adapter_of_other_weights_is_told(made: Made, tmp_path: Path) -> None:
+    other = make_adapter(replace(made.backbone, sha256="0" * 64), "es", tmp_path / "es", seed=2)
+    with pytest.warns(UserWarning, match="es was trained on other weights of this architecture"):
+        write_bundle(tmp_path / "b", str(made.model), [other])
 
 
 def test_a_bundle_that_points_outside_itself_is_refused(made: Made, bundle: Path) -> None:
@@ -310,6 +408,7 @@ def test_a_closed_stream_stops_computing(made: Made, bundle: Path) -> None:
         assert device.run("summary", TEXT, max_tokens=TOKENS).text
 
 
+@pytest.mark.filterwarnings("ignore:.* was trained on other weights:UserWarning")  # the file, not the folder
 def test_torch_answers_what_llama_cpp_cannot_load(made: Made, tmp_path: Path) -> None:
     folder = made.backbone.name
     write_bundle(

@@ -7,7 +7,7 @@ import pytest
 from calora.errors import CaloraError
 from calora.metrics.language import in_language
 from calora.serving import Device, ready_made
-from calora.serving.bundle import BundleCard
+from calora.serving.bundle import BundleCard, calibration_sha256
 from calora.serving.ready_made import find_ready_made
 from calora.storage import read_card, sha256_of
 from tests.serving.gateways import TEXT
@@ -20,7 +20,7 @@ def test_its_files_are_those_that_were_bundled_and_its_terms_lie_beside_them() -
     for adapter in card.adapters.values():
         assert sha256_of(folder / adapter.file) == adapter.sha256
     for composition in card.compositions.values():
-        assert sha256_of(folder / composition.calibration / "calibration.safetensors") == composition.sha256
+        assert calibration_sha256(folder / composition.calibration) == composition.sha256
     assert "ai.google.dev/gemma/terms" in (folder / "NOTICE.txt").read_text()
     assert "Section 3: DISTRIBUTION AND RESTRICTIONS" in (folder / "GEMMA_TERMS.txt").read_text()
 

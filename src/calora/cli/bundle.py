@@ -13,8 +13,9 @@ def command(
     adapter: Annotated[list[Path] | None, typer.Option("--adapter", "-a", help="A single-task adapter.")] = None,
     calibration: Annotated[list[Path] | None, typer.Option("--calibration", "-c", help="A composition's.")] = None,
     backbone: Annotated[
-        str, typer.Option("--backbone", "-b", help="An embedded name or a .gguf file.")
-    ] = "gemma3-270m",
+        str | None,
+        typer.Option("--backbone", "-b", help="An embedded name or a .gguf file; gemma3-270m, or the bundle's own."),
+    ] = None,
     include_backbone: Annotated[bool, typer.Option(help="Copy the backbone into the bundle.")] = False,
     dtype: Annotated[str, typer.Option(help="Of the adapters: float16, float32 or q8_0.")] = "float16",
     force: Annotated[bool, typer.Option(help="Replace FOLDER, with all that is in it.")] = False,
@@ -23,22 +24,22 @@ def command(
     """Bundle a backbone, adapters and calibrations; with calibrations alone, add them to a bundle that is there."""
     from rich.console import Console
 
-    from calora.embedded import EMBEDDED
     from calora.errors import CaloraError
     from calora.serving.bundle import check_bundle, open_bundle
     from calora.serving.bundle_sizes import sizes_table
     from calora.serving.bundle_writing import add_composition, write_bundle
+    from calora.serving.ready_made import DEFAULT_BACKBONE
 
     if adapter:
         refuse_existing(folder, force)
-        write_bundle(folder, backbone, adapter, calibration or (), include_backbone=include_backbone, dtype=dtype)
+        of = backbone or DEFAULT_BACKBONE
+        write_bundle(folder, of, adapter, calibration or (), include_backbone=include_backbone, dtype=dtype)
     elif calibration:
         for one in calibration:
-            add_composition(folder, one)
+            add_composition(folder, one, backbone)
     elif not check:
         raise CaloraError("nothing to do", "give --adapter and --calibration folders, or --check")
-    # What the bundle does not name by an embedded name has to be said again.
-    bundle = open_bundle(folder, None if include_backbone or backbone in EMBEDDED else backbone)
+    bundle = open_bundle(folder, None if include_backbone else backbone)
     Console().print(sizes_table(bundle))
     if check and (wrong := check_bundle(bundle)):
         raise CaloraError(f"{folder} is not whole: {'; '.join(wrong)}", "make the bundle again")

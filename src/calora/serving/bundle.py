@@ -3,9 +3,10 @@
 bundle.json                      what is in it
 backbone.gguf                    unless the device has it already
 adapters/NAME.gguf               one LoRA file a task
-calibrations/COMPOSITION/        as `calora calibrate` wrote them
+calibrations/COMPOSITION-HASH/   as `calora calibrate` wrote them, the hash of their content
 """
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from calora.storage import read_card, sha256_of
 from calora.tasks import Prompt
 
 CARD = "bundle.json"
+CALIBRATION_FILES = ("calibration.json", "calibration.safetensors")
 
 
 class _Entry(BaseModel):
@@ -65,7 +67,7 @@ class CompositionEntry(_Entry):
 
     Args:
         calibration: Its folder in the bundle.
-        sha256: Of the calibration's tensors.
+        sha256: Of the calibration's two files, as `calibration_sha256` has it.
         merge: Of the parents.
         parents: Names of the adapters, in order.
         prompt: To ask for it.
@@ -134,7 +136,8 @@ def open_bundle(folder: str | Path, backbone: str | Path | None = None) -> Bundl
 
     Args:
         folder: The bundle.
-        backbone: Its GGUF file or its folder, where the bundle does not carry it and its name is no embedded one.
+        backbone: An embedded name, its GGUF file or its folder; needed where the bundle does not carry it and its name
+            is no embedded one.
 
     Raises:
         CaloraError: It is damaged, names a file outside itself, or the backbone is not found.
@@ -192,18 +195,22 @@ def check_composition(bundle: Bundle, name: str) -> Calibration:
         CaloraError: It is damaged, stale, does not fit the backbone, or is of a kind that no LoRA can hold.
     """
     entry = bundle.card.compositions[name]
-    file = bundle.folder / entry.calibration / "calibration.safetensors"
+    folder = bundle.folder / entry.calibration
     calibration = bundle.calibration(name)
     card = calibration.card
-    if sha256_of(file) != entry.sha256 or (card.composition, card.merge, tuple(card.parents)) != (
+    if calibration_sha256(folder) != entry.sha256 or (card.composition, card.merge, tuple(card.parents)) != (
         name,
         entry.merge,
         entry.parents,
     ):
-        raise CaloraError(f"{file.parent} is not what was bundled", "add the calibration to the bundle again")
-    check_parents(calibration, bundle.card.adapters, str(file.parent))
-    check_calibration(_shaped(bundle.layout), calibration)
+        raise CaloraError(f"{folder} is not what was bundled", "add the calibration to the bundle again")
+    check_fit(calibration, bundle.card.adapters, bundle.layout, str(folder))
     return calibration
+
+
+def calibration_sha256(folder: Path) -> str:
+    """The SHA-256 of a calibration: of its card and its tensors, which say nothing without each other."""
+    return hashlib.sha256("".join(sha256_of(folder / name) for name in CALIBRATION_FILES).encode()).hexdigest()
 
 
 def _shaped(layout: Layout) -> Adapter:
@@ -214,18 +221,28 @@ def _shaped(layout: Layout) -> Adapter:
     )
 
 
-def check_parents(calibration: Calibration, adapters: dict[str, AdapterEntry], where: str) -> None:
+def check_fit(calibration: Calibration, adapters: dict[str, AdapterEntry], layout: Layout, where: str) -> None:
     """Refuse a calibration that a bundle cannot have.
 
     Args:
         calibration: What is to go in, or is there.
         adapters: Of the bundle, by task.
+        layout: Of its backbone.
         where: What to call the calibration.
 
     Raises:
-        CaloraError: A parent is not among the adapters or was trained again since, or no LoRA can hold the kind.
+        CaloraError: It does not name a parent a task, or a strength a parent; a parent is not among the adapters or was
+            trained again since; no LoRA can hold the kind, or its shapes are not the backbone's.
     """
     card = calibration.card
+    tasks, strengths = card.composition.split("+"), card.merge.strengths
+    if len(tasks) < 2 or len(card.parents) != len(tasks):
+        raise CaloraError(
+            f"{where} is for {card.composition} and names {', '.join(card.parents) or 'no adapter'} as its parents",
+            "calibrate a composition of two tasks or more, with `parents` in its card: an adapter a task, in order",
+        )
+    if strengths is not None and len(strengths) != len(tasks):
+        raise CaloraError(f"{where} has {len(strengths)} strengths for {len(tasks)} parents", "calibrate it again")
     for parent, sha256 in card.parents.items():
         if parent not in adapters:
             raise CaloraError(
@@ -241,13 +258,17 @@ def check_parents(calibration: Calibration, adapters: dict[str, AdapterEntry], w
             f"{where}: an {card.kind.replace('-', ' ')} cannot become a LoRA, which is all that llama.cpp loads",
             "calibrate with column-bias, row-scale or low-rank",
         )
+    check_calibration(_shaped(layout), calibration)
 
 
 def _model_file(folder: Path, entry: BackboneEntry, given: str | Path | None) -> Path:
-    if given is not None:
-        return Path(given)
-    if entry.file:
+    if given is None and entry.file:
         return folder / entry.file
-    if entry.name in EMBEDDED:
-        return embedded_gguf(entry.name)
-    raise CaloraError(f"{folder} does not carry its backbone {entry.name}", "name its GGUF file")
+    name = str(given or entry.name)
+    if name in EMBEDDED:
+        return embedded_gguf(name)
+    if given is None:
+        raise CaloraError(f"{folder} does not carry its backbone {name}", "name its GGUF file")
+    if not Path(given).exists():
+        raise CaloraError(f"{name} is no embedded backbone, no file and no folder", "name the backbone's GGUF file")
+    return Path(given)

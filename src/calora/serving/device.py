@@ -58,8 +58,8 @@ class Device:
 
     Args:
         folder: The bundle.
-        backbone: Its GGUF file, where the bundle does not carry it and its name is no embedded one; or a Hugging Face
-            folder, which torch runs, for a backbone that llama.cpp cannot.
+        backbone: An embedded name or its GGUF file, where the bundle does not carry it and its name is no embedded one;
+            or a Hugging Face folder, which torch runs, for a backbone that llama.cpp cannot.
         compare: Load what plain merges of the `factors` start need as well; those of `product` need nothing.
         context: Tokens of prompt and answer together.
         slots: Requests at the same time.
@@ -254,9 +254,10 @@ class Device:
             try:
                 calibration = check_composition(bundle, name)
                 parameters[name] = calibration.parameters
-                parts = parts_of(bundle, name)
+                parts = parts_of(bundle, calibration)
                 # The plain merge of adapters that are switched on by scales costs nothing more.
-                plain = parts_of(bundle, name, calibrated=False) if self._compare or is_beside(calibration) else None
+                wanted = self._compare or is_beside(calibration)
+                plain = parts_of(bundle, calibration, calibrated=False) if wanted else None
             except CaloraError as error:
                 left_out[name] = str(error)
                 continue

@@ -16,7 +16,7 @@ from calora.calibration import Calibration, fold, site_of
 from calora.embedded import cache_folder
 from calora.export.gguf import write_gguf
 from calora.export.ranks import fit_rank
-from calora.serving.bundle import Bundle, check_composition
+from calora.serving.bundle import Bundle
 from calora.storage import fingerprint
 
 _VERSION = 1
@@ -40,19 +40,18 @@ def is_beside(calibration: Calibration) -> bool:
     return calibration.card.merge.start == "product" and calibration.card.kind in ("column-bias", "low-rank")
 
 
-def parts_of(bundle: Bundle, name: str, calibrated: bool = True) -> Parts:
+def parts_of(bundle: Bundle, calibration: Calibration, calibrated: bool = True) -> Parts:
     """The parts of a composition.
 
     Args:
         bundle: It has the composition.
-        name: Of the composition.
+        calibration: The composition's, as `check_composition` gave it.
         calibrated: False for the plain merge that the calibration starts from.
 
     Raises:
-        CaloraError: The calibration is damaged or stale.
+        CaloraError: An adapter of the bundle is damaged, or the cache cannot be written.
     """
-    calibration = check_composition(bundle, name)
-    merge = calibration.card.merge
+    name, merge = calibration.card.composition, calibration.card.merge
     parents = bundle.card.compositions[name].parents
     if is_beside(calibration):
         strengths = merge.strengths or (1.0,) * len(parents)
