@@ -1,13 +1,23 @@
 """The gateway's parts that need no server."""
 
+import asyncio
+import gc
+import threading
+import time
+import weakref
 from collections.abc import Generator
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from calora.serving import Piece
 from calora.serving.gateway.ending import ended
+from calora.serving.gateway.errors import Refusal
 from calora.serving.gateway.metrics import Metrics
+from calora.serving.gateway.queue import Workers
+
+PATIENCE = 10.0  # seconds: only a test that fails takes so long
 
 
 def pieces(texts: list[str]) -> Generator[Piece]:
@@ -50,6 +60,65 @@ def test_a_stop_string_stops_the_computing() -> None:
 
     assert len(list(ended(endless(), ["dwo", "rd word"]))) == 2
     assert closed
+
+
+def held(closed: list[str], name: str, until: threading.Event) -> Generator[Piece]:
+    """Pieces of what is in use from now on, and waits."""
+
+    def made() -> Generator[Piece]:
+        try:
+            yield Piece("", 0, 0)
+            until.wait(PATIENCE)
+            yield Piece("word", 1, 1, "stop")
+        finally:
+            closed.append(name)
+
+    pieces = made()
+    next(pieces)
+    return ended(pieces, [])
+
+
+def test_what_leaves_the_queue_before_it_begins_is_closed() -> None:
+    closed: list[str] = []
+
+    async def crowd() -> None:
+        free = threading.Event()
+        workers = Workers(slots=1, queue=1)
+        first = workers.start(held(closed, "first", free))
+        waiting = workers.start(held(closed, "waiting", free))
+        refused = held(closed, "refused", free)
+        with pytest.raises(Refusal):
+            workers.start(refused)
+        assert closed == ["refused"]
+        waiting.stop()
+        assert closed == ["refused", "waiting"]
+        free.set()
+        assert (await first.next()).end == "stop"
+        workers.close()
+
+    asyncio.run(crowd())
+
+
+def test_an_answer_that_is_done_is_forgotten_at_once() -> None:
+    async def answered() -> None:
+        workers = Workers(slots=1, queue=1)
+        free = threading.Event()
+        work = workers.start(held([], "only", free))
+        free.set()
+        assert (await work.next()).end == "stop"
+        gone = weakref.ref(work)
+        del work
+        end = time.monotonic() + PATIENCE
+        while gone() is not None:
+            assert time.monotonic() < end, "something keeps it"
+            await asyncio.sleep(0.01)
+        workers.close()
+
+    gc.disable()
+    try:
+        asyncio.run(answered())
+    finally:
+        gc.enable()
 
 
 def test_metrics_are_prometheus_text() -> None:

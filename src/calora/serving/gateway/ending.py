@@ -10,11 +10,18 @@ def ended(pieces: Generator[Piece], stops: Sequence[str]) -> Generator[Piece]:
     """An answer up to the first stop string, without space at its end: the same whole as in pieces.
 
     Args:
-        pieces: Closed when a stop string has come.
+        pieces: Closed when a stop string has come, or when this is closed, even before its first piece.
         stops: None of them is empty.
     """
+    made = _ended(pieces, stops)
+    next(made)  # a generator that was not begun would close nothing
+    return made
+
+
+def _ended(pieces: Generator[Piece], stops: Sequence[str]) -> Generator[Piece]:
     held = ""
     with closing(pieces):
+        yield Piece("", 0, 0)
         for piece in pieces:
             held += piece.text
             found = [place for stop in stops if (place := held.find(stop)) >= 0]

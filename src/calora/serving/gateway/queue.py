@@ -10,6 +10,7 @@ import threading
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
+from functools import partial
 
 from calora.serving.engine import Piece
 from calora.serving.gateway.errors import Refusal, refusal_of
@@ -19,7 +20,7 @@ class Work:
     """One answer: computed in a thread, read in the event loop that made it.
 
     Args:
-        pieces: Not begun.
+        pieces: The answer's; closed in whichever way it ends.
     """
 
     def __init__(self, pieces: Generator[Piece]) -> None:
@@ -45,8 +46,9 @@ class Work:
     def stop(self) -> None:
         """Leave the queue, or compute no more; a thread that waits for a piece sees it when the piece has come."""
         self._unwanted.set()
-        if self.future:
-            self.future.cancel()
+        future = self.future
+        if future and future.cancel():
+            self._pieces.close()  # no thread will
 
     def compute(self) -> None:
         """Make the pieces, in a thread."""
@@ -89,6 +91,7 @@ class Workers:
             Refusal: The queue is full.
         """
         if len(self._works) >= self._most:
+            pieces.close()
             raise Refusal(
                 429,
                 f"{self.waiting} requests are waiting, and no more may; try again in a moment",
@@ -98,8 +101,12 @@ class Workers:
         work = Work(pieces)
         self._works.add(work)
         work.future = self._threads.submit(work.compute)
-        work.future.add_done_callback(lambda _: self._works.discard(work))
+        work.future.add_done_callback(partial(self._done, work))
         return work
+
+    def _done(self, work: Work, future: Future[None]) -> None:
+        self._works.discard(work)
+        work.future = None  # it keeps this callback, and so the work: a cycle would keep the device's memory
 
     def close(self) -> None:
         """Stop all."""
