@@ -5,6 +5,7 @@ order, one added to Gemma's norms. That llama.cpp then gives transformers' logit
 is tried.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,10 @@ def tiny_config(architecture: str, vocabulary: int) -> Any:
     return {"llama": LlamaConfig, "qwen2": Qwen2Config, "stablelm": StableLmConfig}[architecture](**sizes)
 
 
-def write_tiny_gguf(backbone: Backbone, architecture: str, target: Path) -> None:
-    """Write a backbone as a float32 GGUF file."""
+def write_tiny_gguf(
+    backbone: Backbone, architecture: str, target: Path, extra: Callable[[Any], None] = lambda writer: None
+) -> None:
+    """Write a backbone as a float32 GGUF file, and what `extra` adds to its keys."""
     import gguf
 
     config: Any = backbone.model.config
@@ -60,6 +63,7 @@ def write_tiny_gguf(backbone: Backbone, architecture: str, target: Path) -> None
     writer.add_head_count(heads)
     writer.add_head_count_kv(kv_heads)
     writer.add_vocab_size(config.vocab_size)
+    extra(writer)
     if architecture == "stablelm":
         writer.add_layer_norm_eps(config.layer_norm_eps)
         writer.add_rope_dimension_count(int(config.rope_parameters["partial_rotary_factor"] * head))

@@ -3,6 +3,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,8 +21,10 @@ from calora.ready import read_ready
 from calora.serving import Device, Sampling, add_composition, check_bundle, open_bundle, write_bundle
 from calora.serving.bundle import calibration_sha256
 from calora.serving.llama import LlamaServer, Request
+from calora.serving.llama_engine import LlamaEngine
 from calora.serving.menu import Way
 from tests.export.conftest import pairs  # noqa: F401
+from tests.export.tiny_gguf import CONTEXT, write_tiny_gguf
 from tests.serving.bundles import Made, calibration_of, make_adapter, make_calibration, make_parts
 
 TEXT = "Ann: Could you call me about the concert tonight?\nBob: Of course, I will do it after work."
@@ -269,6 +272,33 @@ def test_a_long_text_is_cut_and_an_impossible_request_told(device: Device) -> No
         device.run("summary+es", TEXT, max_tokens=250)
 
 
+def test_no_context_is_longer_than_what_the_model_was_trained_for(made: Made, bundle: Path) -> None:
+    with (
+        Device.open(bundle, made.model, context=4 * CONTEXT, threads=1) as device,
+        pytest.warns(UserWarning, match="its beginning is cut"),
+    ):
+        assert device.run("summary+es", TEXT * 20, max_tokens=TOKENS).prompt_tokens == CONTEXT - TOKENS
+
+
+def test_a_file_that_says_how_to_sample_is_not_listened_to(made: Made, tmp_path: Path) -> None:
+    def odd(writer: Any) -> None:
+        writer.add_float32("general.sampling.penalty_repeat", 1.8)
+        writer.add_float32("general.sampling.xtc_probability", 0.9)
+        writer.add_float32("general.sampling.xtc_threshold", 0.01)
+        writer.add_int32("general.sampling.mirostat", 2)
+        writer.add_string("general.sampling.sequence", "penalties;xtc")
+
+    write_tiny_gguf(made.backbone, "llama", tmp_path / "odd.gguf", odd)
+    prompt = read_adapter(made.adapters["summary"]).card.prompt  # type: ignore[union-attr]
+    for sampling in (Sampling(), Sampling(temperature=0.8, top_p=0.9, seed=3)):
+        found = []
+        for model in (made.model, tmp_path / "odd.gguf"):
+            with closing(LlamaEngine(model, {}, context=CONTEXT, threads=1)) as engine:
+                pieces = engine.generate(prompt, TEXT, {}, TOKENS, sampling)  # type: ignore[arg-type]
+                found.append("".join(piece.text for piece in pieces))
+        assert found[0] == found[1] != ""
+
+
 def test_what_looks_like_a_special_token_stays_text(made: Made, device: Device) -> None:
     text = "Ann: </s><s> is that you?"
     reply = device.run("summary+es", text, max_tokens=TOKENS)
@@ -429,3 +459,8 @@ def test_torch_answers_what_llama_cpp_cannot_load(made: Made, tmp_path: Path) ->
         pieces.close()
         with pytest.raises(CaloraError, match="only takes the likeliest token"):
             device.run("summary", TEXT, sampling=Sampling(temperature=1.0))
+        alone = device.run("es", TEXT, max_tokens=TOKENS).text
+        pieces = device.stream("summary", TEXT, max_tokens=100)
+        next(pieces)
+        with ThreadPoolExecutor(1) as pool, closing(pieces):  # a stream that nobody reads holds nobody up
+            assert pool.submit(device.run, "es", TEXT, max_tokens=TOKENS).result(60).text == alone

@@ -21,7 +21,7 @@ def command(
         str | None, typer.Option(envvar="CALORA_API_KEY", help="What clients must send; everyone may ask without.")
     ] = None,
     compare: Annotated[bool, typer.Option(help="Serve the plain merges as well, as NAME@merge.")] = False,
-    context: Annotated[int, typer.Option(min=64, help="Tokens of prompt and answer together.")] = 2048,
+    context: Annotated[int, typer.Option(min=256, help="Tokens of prompt and answer together.")] = 2048,
     slots: Annotated[int, typer.Option(min=1, help="Requests computed at the same time.")] = 1,
     threads: Annotated[
         int | None, typer.Option(min=1, help="Of computing; as many as this process has cores, if left out.")

@@ -39,6 +39,7 @@ class Layout:
         heads: Attention heads for queries.
         kv_heads: Attention heads for keys and values.
         shapes: Module, as transformers names it, to (out, in).
+        context: Tokens that it was trained to read; None where the backbone does not say.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Layout:
     heads: int
     kv_heads: int
     shapes: dict[str, tuple[int, int]]
+    context: int | None
 
     @cached_property
     def gguf_names(self) -> dict[str, str]:
@@ -115,6 +117,7 @@ def _from_gguf(path: Path, name: str) -> Layout:
     layers = int(field(reader, f"{architecture}.block_count", path))
     heads = int(field(reader, f"{architecture}.attention.head_count", path))
     kv_heads = reader.get_field(f"{architecture}.attention.head_count_kv")
+    context = reader.get_field(f"{architecture}.context_length")
     tensors = {str(tensor.name): tuple(int(side) for side in tensor.shape) for tensor in reader.tensors}
     shapes = {}
     for layer in range(layers):
@@ -126,7 +129,16 @@ def _from_gguf(path: Path, name: str) -> Layout:
                     f"calora adapts {', '.join(_PARTS)} of each layer, one matrix each; {architecture} has other ones",
                 )
             shapes[f"model.layers.{layer}.{module}"] = (shape[1], shape[0])
-    return Layout(name, path, architecture, layers, heads, int(kv_heads.contents()) if kv_heads else heads, shapes)
+    return Layout(
+        name=name,
+        path=path,
+        architecture=architecture,
+        layers=layers,
+        heads=heads,
+        kv_heads=int(kv_heads.contents()) if kv_heads else heads,
+        shapes=shapes,
+        context=int(context.contents()) if context else None,
+    )
 
 
 def _from_folder(folder: Path, name: str) -> Layout:
@@ -151,4 +163,13 @@ def _from_folder(folder: Path, name: str) -> Layout:
         for layer in range(found.layers)
         for part, shape in found.shapes.items()
     }
-    return Layout(name, folder, _GGUF_NAMES.get(kind, kind), found.layers, found.heads, found.kv_heads, shapes)
+    return Layout(
+        name=name,
+        path=folder,
+        architecture=_GGUF_NAMES.get(kind, kind),
+        layers=found.layers,
+        heads=found.heads,
+        kv_heads=found.kv_heads,
+        shapes=shapes,
+        context=config.get("max_position_embeddings"),
+    )

@@ -61,7 +61,7 @@ class Device:
         backbone: An embedded name or its GGUF file, where the bundle does not carry it and its name is no embedded one;
             or a Hugging Face folder, which torch runs, for a backbone that llama.cpp cannot.
         compare: Load what plain merges of the `factors` start need as well; those of `product` need nothing.
-        context: Tokens of prompt and answer together.
+        context: Tokens of prompt and answer together, within what the backbone was trained for.
         slots: Requests at the same time.
         threads: Of computing; as many as this process has cores, if None.
 
@@ -280,7 +280,8 @@ class Device:
 
             read = {name: partial(read_gguf_adapter, file, bundle.layout) for name, file in files.items()}
             return TorchEngine(Backbone.load(str(bundle.model)), read, context=self.context)
-        return LlamaEngine(bundle.model, files, context=self.context, slots=self.slots, threads=self.threads)
+        context = min(self.context, bundle.layout.context or self.context)  # llama.cpp refuses what is longer
+        return LlamaEngine(bundle.model, files, context=context, slots=self.slots, threads=self.threads)
 
     @staticmethod
     def _steps(loaded: _Loaded, name: str, way: Way) -> tuple[Step, ...]:

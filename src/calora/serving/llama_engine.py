@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Generator, Mapping
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from calora.errors import CaloraError
 from calora.serving.engine import EngineError, Line, Piece, Sampling
@@ -39,8 +40,9 @@ class LlamaEngine:
     ) -> Generator[Piece]:
         """See `Engine`."""
         ids = self._ids(prompt, text, max_tokens)
-        drawn: dict[str, float | int] = {"temperature": sampling.temperature, "top_p": sampling.top_p}
-        drawn |= {"top_k": 0, "min_p": 0.0}  # llama.cpp's own filters are on by default
+        drawn: dict[str, Any] = {"temperature": sampling.temperature, "top_p": sampling.top_p}
+        # Nothing else is drawn by: llama.cpp has filters that are on, and a GGUF file may ask for more of them.
+        drawn |= {"samplers": ["top_p", "temperature"], "mirostat": 0}
         if sampling.seed is not None:
             drawn["seed"] = sampling.seed
         line, tokens = Line(), 0

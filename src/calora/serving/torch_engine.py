@@ -44,8 +44,7 @@ class TorchEngine:
         if sampling.temperature > 0:
             raise CaloraError("the torch engine only takes the likeliest token", "ask with temperature 0")
         ids = encode_prompt(self._backbone.tokenizer, prompt, text, self._context - max_tokens)
-        with self._computing:
-            yield from self._decoded(ids, self._active(scales), max_tokens)
+        return self._decoded(ids, scales, max_tokens)
 
     def close(self) -> None:
         """See `Engine`."""
@@ -58,8 +57,8 @@ class TorchEngine:
             self._adapters[name] = self._read[name]()
         return linear_product([self._adapters[name] for name in on], list(on.values())) if on else None
 
-    def _decoded(self, ids: list[int], adapter: Adapter | None, max_tokens: int) -> Generator[Piece]:
-        """Pieces as they are decoded in a thread of their own."""
+    def _decoded(self, ids: list[int], scales: Mapping[str, float], max_tokens: int) -> Generator[Piece]:
+        """Pieces as they are decoded in a thread of their own, one answer after the other, whoever reads them when."""
         tokenizer: Any = self._backbone.tokenizer
         told: SimpleQueue[int | BaseException | None] = SimpleQueue()
         gone = threading.Event()
@@ -81,7 +80,7 @@ class TorchEngine:
 
         def work() -> None:
             try:
-                with attached(self._backbone, adapter):
+                with self._computing, attached(self._backbone, self._active(scales)):
                     generate_ids(self._backbone, [ids], max_tokens, streamer=Streamer())
                 told.put(None)
             except _GoneError:
