@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from calora.adapter import Adapter, AdapterCard, Factors, adapter_sha256, module_kind, read_adapter, write_adapter
 from calora.backbone import Backbone
 from calora.errors import CaloraError
-from calora.storage import read_tensors, sha256_of, write_tensors
+from calora.storage import read_tensors, sha256_of
 from tests.conftest import adapter_logits, assert_near, logits, peft_logits, random_adapter
 
 SHAPES = {"model.layers.0.self_attn.q_proj": (6, 5), "model.layers.0.mlp.up_proj": (8, 5)}
@@ -33,9 +33,11 @@ def change_config(folder: Path, **keys: Any) -> None:
 
 def change_tensors(folder: Path, **tensors: Any) -> None:
     """Replace, add or (None) drop tensors whose names follow `base_model.model.`."""
+    from safetensors.numpy import save_file
+
     file = folder / "adapter_model.safetensors"
     changed = read_tensors(file) | {PREFIX + name: tensor for name, tensor in tensors.items()}
-    write_tensors(file, {name: tensor for name, tensor in changed.items() if tensor is not None})
+    save_file({name: tensor for name, tensor in changed.items() if tensor is not None}, file)
 
 
 def factors(seed: int, out: int, inside: int, rank: int) -> Factors:

@@ -174,9 +174,13 @@ def test_tensors_come_back_as_float32_rounded_once(tmp_path: Path, dtype: str) -
     assert (tmp_path / "t").stat().st_mode & 0o777 == 0o644
 
 
-def test_a_value_that_the_stored_type_cannot_hold_is_refused_when_read(tmp_path: Path) -> None:
-    with np.errstate(over="ignore"):
+def test_a_value_that_the_stored_type_cannot_hold_is_refused_when_written_and_when_read(tmp_path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    with pytest.raises(CaloraError, match="tensor big holds values that are not finite in float16"):
         write_tensors(tmp_path / "t", {"big": np.full(1, 1e6, np.float32)}, "float16")
+    assert not (tmp_path / "t").exists()
+    save_file({"big": np.full(1, np.inf, np.float16)}, tmp_path / "t")
     with pytest.raises(CaloraError, match="tensor big holds NaN or infinite values"):
         read_tensors(tmp_path / "t")
 

@@ -81,6 +81,19 @@ class Factors:
         ratio = self.balance()
         return Factors(self.a * ratio[:, None], self.b / ratio)
 
+    def for_dtype(self, dtype: str) -> "Factors":
+        """The same update, fit for a type with the range of float16, which loses what is below 1e-8 or above 65504.
+
+        Rows of `a` and columns of `b` are made equally long up to a power of two, by which nothing is rounded.
+
+        Args:
+            dtype: That the factors will be stored in; `float32` and `bfloat16` bear any lengths.
+        """
+        if dtype in ("float32", "bfloat16"):
+            return self
+        ratio = np.exp2(np.round(np.log2(self.balance())))
+        return Factors(self.a * ratio[:, None], self.b / ratio)
+
     def scaled(self, strength: float) -> "Factors":
         """The update times a number."""
         return Factors(self.a, np.float32(strength) * self.b)
@@ -280,7 +293,7 @@ def write_adapter(adapter: Adapter, folder: str | Path, dtype: str = "bfloat16",
         base: What PEFT is told that it is for; the card's backbone if None.
 
     Raises:
-        CaloraError: The place cannot be written.
+        CaloraError: The place cannot be written, or an update is too large for the dtype.
     """
     rank = adapter.rank
     config: dict[str, Any] = {
@@ -302,7 +315,7 @@ def write_adapter(adapter: Adapter, folder: str | Path, dtype: str = "bfloat16",
     }
     tensors: dict[str, Array] = {}
     for module, factors in adapter.modules.items():
-        padded = factors.padded(rank)
+        padded = factors.for_dtype(dtype).padded(rank)
         tensors[f"{_PREFIX}{module}.lora_A.weight"] = padded.a
         tensors[f"{_PREFIX}{module}.lora_B.weight"] = padded.b
     with writing_folder(Path(folder)) as temporary:

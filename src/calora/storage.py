@@ -229,10 +229,20 @@ def write_tensors(path: Path, tensors: Mapping[str, Array], dtype: str = "float3
 
     Python writes the bytes: safetensors' own writer hides a full disk in an error of its own, and lets only the owner
     read the file.
+
+    Raises:
+        CaloraError: A tensor holds a value that is not finite in this type.
     """
     from safetensors.numpy import save
 
     kind = np.dtype(ml_dtypes.bfloat16) if dtype == "bfloat16" else np.dtype(dtype)
-    stored = {name: np.ascontiguousarray(tensor.astype(kind)) for name, tensor in tensors.items()}
+    with np.errstate(over="ignore"):
+        stored = {name: np.ascontiguousarray(tensor.astype(kind)) for name, tensor in tensors.items()}
+    for name, tensor in stored.items():
+        if not np.isfinite(tensor).all():
+            raise CaloraError(
+                f"{path.name}: tensor {name} holds values that are not finite in {dtype}",
+                "write it in float32; if that is refused as well, make the artefact again",
+            )
     path.write_bytes(save(stored, {"format": "pt"}))
     path.chmod(0o644)

@@ -32,6 +32,9 @@ def write_gguf(adapter: Adapter, layout: Layout, target: Path, dtype: str) -> No
         target: The file.
         dtype: `float32`, `float16`, or `q8_0`: blocks of 32 along a row, so a factor whose rows are no multiple of 32
             stays in float16 (for B, a rank such as 33 or 36).
+
+    Raises:
+        CaloraError: An update is too large for the dtype.
     """
     from gguf import GGUFWriter
 
@@ -44,8 +47,8 @@ def write_gguf(adapter: Adapter, layout: Layout, target: Path, dtype: str) -> No
         if adapter.card:
             writer.add_name(adapter.card.name)
             writer.add_string("adapter.lora.task_name", adapter.card.name)
-        for module, factors in adapter.modules.items():
-            name = layout.gguf_names[module]
+        for module, update in adapter.modules.items():
+            name, factors = layout.gguf_names[module], update.for_dtype(dtype)
             add_packed(writer, f"{name}.lora_a", factors.a, packing)
             add_packed(writer, f"{name}.lora_b", _rows(factors.b, module, layout), packing)
         writer.write_header_to_file()

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from calora.adapter import Adapter
+from calora.errors import CaloraError
 from calora.export.gguf import permuted_update
 from calora.export.layout import Layout
 from calora.export.packed import Change, Packing, rewrite_gguf
@@ -15,6 +16,9 @@ def write_merged(adapter: Adapter, layout: Layout, target: Path, dtype: str) -> 
     """Write a Hugging Face folder of the whole model, the update added in float32 and then rounded.
 
     In bfloat16 half of a typical update is lost in rounding; float16 keeps three bits more of it.
+
+    Raises:
+        CaloraError: A weight is too large for the dtype.
     """
     import torch
 
@@ -26,8 +30,12 @@ def write_merged(adapter: Adapter, layout: Layout, target: Path, dtype: str) -> 
         weight = backbone.model.get_submodule(module).weight
         assert isinstance(weight, torch.Tensor)
         weight.data += torch.from_numpy(factors.update()).to(weight.device)
+    model = backbone.model.to(kind)
+    for name, values in model.named_parameters():
+        if not torch.isfinite(values).all():
+            raise CaloraError(f"{name} holds values that are too large for {dtype}", "write it in bfloat16 or float32")
     with writing_folder(target) as temporary:
-        backbone.model.to(kind).save_pretrained(temporary)
+        model.save_pretrained(temporary)
         backbone.tokenizer.save_pretrained(temporary)
 
 

@@ -20,7 +20,8 @@ def write_mlx(adapter: Adapter, layout: Layout, target: Path, dtype: str) -> Non
     """Write an adapter folder for MLX-LM.
 
     Raises:
-        CaloraError: Some layers lack modules that others have: MLX-LM adapts the same ones in every layer.
+        CaloraError: Some layers lack modules that others have, where MLX-LM adapts the same ones in every layer; or an
+            update is too large for the dtype.
     """
     parts = {module: module.removeprefix("model.layers.").partition(".")[2] for module in adapter.modules}
     keys = sorted(set(parts.values()))
@@ -35,7 +36,8 @@ def write_mlx(adapter: Adapter, layout: Layout, target: Path, dtype: str) -> Non
         "lora_parameters": {"rank": adapter.rank, "scale": 1.0, "dropout": 0.0, "keys": keys},
     }
     tensors = {}
-    for module, factors in adapter.modules.items():
+    for module, update in adapter.modules.items():
+        factors = update.for_dtype(dtype)
         tensors[f"{module}.lora_a"] = factors.a.T
         tensors[f"{module}.lora_b"] = factors.b.T
     with writing_folder(target) as temporary:

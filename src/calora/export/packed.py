@@ -79,9 +79,13 @@ def open_gguf(path: Path) -> QuickReader:
 
 
 def add_packed(writer: Any, name: str, values: Array, packing: Packing) -> None:
-    """Add a matrix to a GGUF writer."""
+    """Add a matrix to a GGUF writer.
+
+    Raises:
+        CaloraError: A value is too large for the packing.
+    """
     kind = packing.kind(values.shape[-1])
-    writer.add_tensor(name, _packed(values, kind), raw_dtype=kind)
+    writer.add_tensor(name, _packed(name, values, kind), raw_dtype=kind)
 
 
 def rewrite_gguf(source: Path, target: Path, changes: Mapping[str, Change], packing: Packing) -> None:
@@ -94,7 +98,7 @@ def rewrite_gguf(source: Path, target: Path, changes: Mapping[str, Change], pack
         packing: Of the weights that are changed.
 
     Raises:
-        CaloraError: The source is no GGUF file.
+        CaloraError: The source is no GGUF file, or a value is too large for the packing.
     """
     if source.is_dir():
         raise CaloraError(
@@ -122,7 +126,8 @@ def rewrite_gguf(source: Path, target: Path, changes: Mapping[str, Change], pack
         for tensor in reader.tensors:
             change, values = changes.get(str(tensor.name)), tensor.data
             if change is not None:
-                values = _packed(change(dequantize(tensor.data, tensor.tensor_type)), kinds[str(tensor.name)])
+                changed = change(dequantize(tensor.data, tensor.tensor_type))
+                values = _packed(str(tensor.name), changed, kinds[str(tensor.name)])
             out.write(np.ascontiguousarray(values).tobytes())
             _pad(out, reader.alignment)
 
@@ -133,9 +138,15 @@ def unpacked_gguf(source: Path, target: Path) -> None:
     rewrite_gguf(source, target, dict.fromkeys(names, lambda weight: weight), Packing.FLOAT32)
 
 
-def _packed(values: Array, kind: GGMLQuantizationType) -> Any:
+def _packed(name: str, values: Array, kind: GGMLQuantizationType) -> Any:
     values = np.ascontiguousarray(values, np.float32)
-    return values if kind == GGMLQuantizationType.F32 else quantize(values, kind)
+    if kind == GGMLQuantizationType.F32:
+        return values
+    with np.errstate(over="ignore", invalid="ignore"):
+        packed = quantize(values, kind)
+        if not np.isfinite(dequantize(packed, kind)).all():
+            raise CaloraError(f"{name} holds values that are too large for {kind.name}", "write it in float32")
+    return packed
 
 
 def _aligned(size: int, alignment: int) -> int:
