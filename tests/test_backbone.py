@@ -12,7 +12,7 @@ import pytest
 from calora.adapter import Adapter
 from calora.approaches.wording import prompt_of
 from calora.backbone import Backbone
-from calora.embedded import EMBEDDED, Embedded, embedded_gguf
+from calora.embedded import EMBEDDED, Embedded, cache_folder, embedded_gguf
 from calora.errors import CaloraError
 from calora.tasks import Composition, Prompt
 from tests.conftest import KINDS_OF_MODULE, SIZES, make_tokenizer, random_adapter
@@ -207,6 +207,12 @@ def test_an_embedded_backbone_is_assembled_in_order_and_once(
     monkeypatch.delattr("calora.embedded._assemble")
     assert embedded_gguf("tiny") == cache / "tiny" / "model.gguf"
     assert capsys.readouterr().err == ""
+
+
+def test_an_empty_variable_names_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("CALORA_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(variable, "")
+    assert cache_folder() == Path.home() / ".cache" / "calora"
 
 
 def test_an_embedded_backbone_with_another_sha_leaves_nothing(

@@ -58,7 +58,7 @@ def cache_folder() -> Path:
     """Where assembled backbones lie: $CALORA_CACHE, else calora under the user's cache folder."""
     if place := os.environ.get("CALORA_CACHE"):
         return Path(place)
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "calora"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "calora"
 
 
 def embedded_gguf(name: str, show: bool = True) -> Path:

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from gguf import GGUFWriter
 
 from calora.adapter import Adapter, Factors
 from calora.backbone import Backbone
@@ -87,6 +88,29 @@ def test_what_was_written_is_read_again(pair: Pair, tmp_path: Path) -> None:
     adapter = random_adapter(backbone, rank=4)
     export_adapter(adapter, "gguf", tmp_path / "a.gguf", file, dtype="float32", rank=8)
     assert_same_updates(read_gguf_adapter(tmp_path / "a.gguf", read_layout(file)), adapter)
+
+
+@pytest.mark.parametrize(("alpha", "scale"), [(None, 1.0), (0.0, 1.0), (10.0, 2.0), (2.0, 0.4)])
+def test_a_file_of_another_tool_has_the_scale_that_llama_cpp_gives_it(
+    pairs: dict[str, Pair], tmp_path: Path, alpha: float | None, scale: float
+) -> None:
+    backbone, model = pairs["qwen2"]
+    layout, adapter, file = read_layout(model), gentle(backbone, 5), tmp_path / "a.gguf"
+    writer = GGUFWriter(file, layout.architecture)
+    writer.add_type("adapter")
+    writer.add_string("adapter.type", "lora")
+    if alpha is not None:
+        writer.add_float32("adapter.lora.alpha", alpha)
+    for module, part in adapter.modules.items():
+        writer.add_tensor(f"{layout.gguf_names[module]}.lora_a", part.a)
+        writer.add_tensor(f"{layout.gguf_names[module]}.lora_b", part.b)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    expected = Adapter({name: part.scaled(scale) for name, part in adapter.modules.items()})
+    assert_same_updates(read_gguf_adapter(file, layout), expected)
+    assert [check for check in verify_export(file, str(model)).checks if not check.held] == []
 
 
 def test_a_file_whose_rows_are_not_turned_is_found_out(
