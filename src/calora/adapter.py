@@ -91,7 +91,7 @@ class Factors:
         """
         if dtype in ("float32", "bfloat16"):
             return self
-        ratio = np.exp2(np.round(np.log2(self.balance())))
+        ratio: Array = np.exp2(np.round(np.log2(self.balance())))
         return Factors(self.a * ratio[:, None], self.b / ratio)
 
     def scaled(self, strength: float) -> "Factors":
