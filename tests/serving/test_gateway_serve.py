@@ -22,7 +22,7 @@ from calora.cli import main
 from calora.errors import CaloraError
 from calora.serving.gateway import Settings, make_app
 from calora.serving.gateway.server import Server, bind, is_open
-from tests.serving.bundles import Made
+from tests.serving.bundles import Made, calibration_of
 from tests.serving.conftest import make_bundle
 from tests.serving.gateways import PATIENCE, TEXT, Paced, chat, http_of, until
 
@@ -136,7 +136,7 @@ def test_what_does_not_end_is_broken_off(limit: float, signals: int) -> None:
 
 def test_open_without_a_key_is_warned_of_and_damage_is_told(parts: Made, tmp_path: Path) -> None:
     folder = make_bundle(parts, tmp_path / "bundle")
-    next((folder / "calibrations").glob("summary+es/calibration.safetensors")).write_bytes(b"")
+    (calibration_of(folder, "summary+es") / "calibration.safetensors").write_bytes(b"")
     with process(parts, folder, "--host", "0.0.0.0") as (running, said, _):
         running.send_signal(signal.SIGTERM)
         assert running.wait(PATIENCE) == 0

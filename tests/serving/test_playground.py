@@ -6,7 +6,7 @@ import pytest
 
 from calora.serving import Device
 from calora.serving.gateway import Settings
-from tests.serving.bundles import Made
+from tests.serving.bundles import Made, calibration_of
 from tests.serving.conftest import make_bundle
 from tests.serving.gateways import http_of, serving
 
@@ -57,7 +57,7 @@ def test_with_a_key_the_page_opens_and_the_rest_asks_for_it(open_device: Device)
 
 def test_a_damaged_composition_is_not_offered(parts: Made, tmp_path: Path) -> None:
     folder = make_bundle(parts, tmp_path / "bundle")
-    (folder / "calibrations/reply+es/calibration.safetensors").write_bytes(b"")
+    (calibration_of(folder, "reply+es") / "calibration.safetensors").write_bytes(b"")
     with (
         Device(folder, parts.model, context=256, threads=1) as device,
         serving(device) as (address, _),
