@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from calora.adapter import Adapter, AdapterCard, adapter_sha256, write_adapter
+from calora.adapter import AdapterCard, adapter_sha256, write_adapter
 from calora.backbone import Backbone
 from calora.calibration import Calibration, CalibrationCard, Kind, fresh_tensors, write_calibration
 from calora.merging import Merge
@@ -52,8 +52,9 @@ def make_calibration(
     merge: Merge,
     kind: Kind = "column-bias",
     seed: int = 0,
+    shapes: dict[str, tuple[int, int]] | None = None,
 ) -> Path:
-    """A random calibration of a composition, in a folder."""
+    """A random calibration of a composition whose merge has all modules, or those of `shapes`, in a folder."""
     names = composition.split("+")
     card = CalibrationCard(
         kind=kind,
@@ -66,11 +67,11 @@ def make_calibration(
         backbone_sha256=backbone.sha256,
         prompt=backbone.prompt(Composition.parse(composition)),
     )
-    shapes = Adapter(random_adapter(backbone).modules)
+    merged = random_adapter(shapes or backbone)
     random = np.random.default_rng(seed)
     tensors = {
         name: (value + random.normal(0, 0.1, value.shape)).astype(np.float32)
-        for name, value in fresh_tensors(card, shapes).items()
+        for name, value in fresh_tensors(card, merged).items()
     }
     write_calibration(Calibration(card, tensors), place)
     return place

@@ -11,18 +11,22 @@ from typing import Any
 
 import pytest
 
-from calora.adapter import read_adapter
+from calora.adapter import read_adapter, write_adapter
 from calora.backbone import Backbone
 from calora.calibration import read_calibration, write_calibration
 from calora.errors import CaloraError
+from calora.export.gguf import read_gguf_adapter
 from calora.generation import Pass, answer_all
 from calora.merging import Merge
 from calora.ready import read_ready
 from calora.serving import Device, Sampling, add_composition, check_bundle, open_bundle, write_bundle
-from calora.serving.bundle import calibration_sha256
+from calora.serving.bundle import calibration_sha256, check_composition
 from calora.serving.llama import LlamaServer, Request
 from calora.serving.llama_engine import LlamaEngine
 from calora.serving.menu import Way
+from calora.serving.parts import parts_of
+from calora.storage import sha256_of
+from tests.conftest import random_adapter
 from tests.export.conftest import pairs  # noqa: F401
 from tests.export.tiny_gguf import CONTEXT, write_tiny_gguf
 from tests.serving.bundles import Made, calibration_of, make_adapter, make_calibration, make_parts
@@ -364,6 +368,27 @@ def test_a_calibration_that_does_not_fit_is_not_bundled(
     assert {
         path: path.read_bytes() for path in bundle.rglob("*") if path.is_file() and path.suffix != ".lock"
     } == before
+
+
+def test_adapters_of_some_modules_are_bundled_with_what_was_learnt_on_them(made: Made, tmp_path: Path) -> None:
+    backbone = replace(made.backbone, sha256=sha256_of(made.model))
+    few = {
+        name: shape for name, shape in backbone.targets.items() if ".0." in name and name.endswith(("q_proj", "v_proj"))
+    }
+    adapters = {}
+    for seed, task in enumerate(("summary", "es")):
+        card = read_adapter(made.adapters[task]).card
+        assert card is not None
+        adapters[task] = tmp_path / task
+        write_adapter(random_adapter(few, seed=seed).with_card(card), adapters[task], "float32")
+    product = Merge(start="product", strengths=(0.7, 0.9))
+    folder = make_calibration(backbone, "summary+es", adapters, tmp_path / "both", product, shapes=few)
+    write_bundle(tmp_path / "b", str(made.model), list(adapters.values()), [folder])
+    bundle = open_bundle(tmp_path / "b", made.model)
+    assert check_bundle(bundle) == []
+    parts = parts_of(bundle, check_composition(bundle, "summary+es"))
+    beside = read_gguf_adapter(parts.files["calibration summary+es"], bundle.layout)
+    assert beside.modules.keys() == few.keys(), "and at no module that the merge does not have"
 
 
 def test_a_calibration_without_parents_harms_only_its_composition(made: Made, bundle: Path) -> None:

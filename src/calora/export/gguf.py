@@ -102,6 +102,16 @@ def read_gguf_adapter(path: Path, layout: Layout) -> Adapter:
     )
 
 
+def modules_in(path: Path, layout: Layout) -> set[str]:
+    """The modules, as transformers names them, that a LoRA file of llama.cpp has; of its tensors only names are read.
+
+    Raises:
+        CaloraError: The file is damaged.
+    """
+    names = {str(tensor.name).rpartition(".lora_")[0] for tensor in open_gguf(path).tensors}
+    return {module for module, name in layout.gguf_names.items() if name in names}
+
+
 def permuted_update(factors: Factors, module: str, layout: Layout) -> Array:
     """A module's update [out, in] with its rows in the order of the GGUF file."""
     return _rows(factors.b, module, layout) @ factors.a

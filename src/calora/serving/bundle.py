@@ -7,6 +7,7 @@ calibrations/COMPOSITION-HASH/   as `calora calibrate` wrote them, the hash of t
 """
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from calora.backbone import backbone_sha256
 from calora.calibration import Calibration, check_calibration, foldable, read_calibration
 from calora.embedded import EMBEDDED, embedded_gguf
 from calora.errors import CaloraError
-from calora.export.gguf import read_gguf_adapter
+from calora.export.gguf import modules_in, read_gguf_adapter
 from calora.export.layout import Layout, read_layout
 from calora.merging import Merge
 from calora.storage import read_card, sha256_of
@@ -122,6 +123,14 @@ class Bundle:
         """A task's adapter, as its file has it."""
         return read_gguf_adapter(self.adapter_file(name), self.layout)
 
+    def shapes_of(self, name: str) -> dict[str, tuple[int, int]]:
+        """Module to (out, in) of what a composition's merge has."""
+        return merged_shapes(self.folder, [self.card.adapters[one] for one in self.parents(name)], self.layout)
+
+    def parents(self, name: str) -> tuple[str, ...]:
+        """The adapters of a composition, in order."""
+        return self.card.compositions[name].parents
+
     def calibration(self, name: str) -> Calibration:
         """A composition's calibration.
 
@@ -204,7 +213,7 @@ def check_composition(bundle: Bundle, name: str) -> Calibration:
         entry.parents,
     ):
         raise CaloraError(f"{folder} is not what was bundled", "add the calibration to the bundle again")
-    check_fit(calibration, bundle.card.adapters, bundle.layout, str(folder))
+    check_fit(calibration, bundle.folder, bundle.card.adapters, bundle.layout, str(folder))
     return calibration
 
 
@@ -213,26 +222,43 @@ def calibration_sha256(folder: Path) -> str:
     return hashlib.sha256("".join(sha256_of(folder / name) for name in CALIBRATION_FILES).encode()).hexdigest()
 
 
-def _shaped(layout: Layout) -> Adapter:
-    """An adapter of rank 0 on every module, which has their shapes."""
-    shapes = layout.shapes.items()
+def merged_shapes(folder: Path, adapters: Sequence[AdapterEntry], layout: Layout) -> dict[str, tuple[int, int]]:
+    """Module to (out, in) of what one of some adapters has: what their merge has, too.
+
+    Args:
+        folder: The bundle's.
+        adapters: Of the bundle.
+        layout: Of its backbone.
+
+    Raises:
+        CaloraError: A file is damaged.
+    """
+    had = {module for entry in adapters for module in modules_in(folder / entry.file, layout)}
+    return {module: shape for module, shape in layout.shapes.items() if module in had}
+
+
+def _shaped(shapes: Mapping[str, tuple[int, int]]) -> Adapter:
+    """An adapter of rank 0, which has these shapes."""
     return Adapter(
-        {name: Factors(np.zeros((0, i), np.float32), np.zeros((o, 0), np.float32)) for name, (o, i) in shapes}
+        {name: Factors(np.zeros((0, i), np.float32), np.zeros((o, 0), np.float32)) for name, (o, i) in shapes.items()}
     )
 
 
-def check_fit(calibration: Calibration, adapters: dict[str, AdapterEntry], layout: Layout, where: str) -> None:
+def check_fit(
+    calibration: Calibration, folder: Path, adapters: dict[str, AdapterEntry], layout: Layout, where: str
+) -> None:
     """Refuse a calibration that a bundle cannot have.
 
     Args:
         calibration: What is to go in, or is there.
+        folder: The bundle's, where the adapters lie already.
         adapters: Of the bundle, by task.
         layout: Of its backbone.
         where: What to call the calibration.
 
     Raises:
         CaloraError: It does not name a parent a task, or a strength a parent; a parent is not among the adapters or was
-            trained again since; no LoRA can hold the kind, or its shapes are not the backbone's.
+            trained again since; no LoRA can hold the kind, or its sites and shapes are not the merge's.
     """
     card = calibration.card
     tasks, strengths = card.composition.split("+"), card.merge.strengths
@@ -258,7 +284,8 @@ def check_fit(calibration: Calibration, adapters: dict[str, AdapterEntry], layou
             f"{where}: an {card.kind.replace('-', ' ')} cannot become a LoRA, which is all that llama.cpp loads",
             "calibrate with column-bias, row-scale or low-rank",
         )
-    check_calibration(_shaped(layout), calibration)
+    shapes = merged_shapes(folder, [adapters[parent] for parent in card.parents], layout)
+    check_calibration(_shaped(shapes), calibration)
 
 
 def _model_file(folder: Path, entry: BackboneEntry, given: str | Path | None) -> Path:

@@ -68,7 +68,7 @@ def write_bundle(
             warn_of_other_weights(origin, sha256)
             names[origin.name] = entry
         for folder in calibrations:
-            calibration = _read_calibration(Path(folder), names, layout)
+            calibration = _read_calibration(Path(folder), temporary, names, layout)
             name = calibration.card.composition
             if name in compositions or name in names:
                 raise CaloraError(f"two of what is given are for {name}", "give one of each task and composition")
@@ -107,7 +107,7 @@ def add_composition(folder: str | Path, calibration: str | Path, backbone: str |
     layout = open_bundle(folder, backbone).layout
     with made_once(folder / CARD):
         card = read_card(folder / CARD, BundleCard)
-        found = _read_calibration(source, card.adapters, layout)
+        found = _read_calibration(source, folder, card.adapters, layout)
         name = found.card.composition
         if name in card.adapters:
             raise CaloraError(f"{folder} has an adapter for {name} already", "make the bundle again without it")
@@ -136,10 +136,10 @@ def _add_adapter(folder: Path, layout: Layout, target: Path, dtype: str) -> tupl
     )
 
 
-def _read_calibration(folder: Path, adapters: dict[str, AdapterEntry], layout: Layout) -> Calibration:
+def _read_calibration(folder: Path, target: Path, adapters: dict[str, AdapterEntry], layout: Layout) -> Calibration:
     calibration = read_calibration(folder)
     _check_name(calibration.card.composition, folder)
-    check_fit(calibration, adapters, layout, str(folder))
+    check_fit(calibration, target, adapters, layout, str(folder))
     return calibration
 
 

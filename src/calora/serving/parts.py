@@ -19,7 +19,7 @@ from calora.export.ranks import fit_rank
 from calora.serving.bundle import Bundle
 from calora.storage import fingerprint
 
-_VERSION = 1
+_VERSION = 2  # a calibration stands where the merge has a module, before at every module of the backbone
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def parts_of(bundle: Bundle, calibration: Calibration, calibrated: bool = True) 
         CaloraError: An adapter of the bundle is damaged, or the cache cannot be written.
     """
     name, merge = calibration.card.composition, calibration.card.merge
-    parents = bundle.card.compositions[name].parents
+    parents = bundle.parents(name)
     if is_beside(calibration):
         strengths = merge.strengths or (1.0,) * len(parents)
         files = {parent: bundle.adapter_file(parent) for parent in parents}
@@ -61,7 +61,7 @@ def parts_of(bundle: Bundle, calibration: Calibration, calibrated: bool = True) 
             return Parts(files, scales)
         own = f"calibration {name}"
         dtype = "float32" if bundle.card.dtype == "float32" else "float16"
-        file = _cached(bundle, name, "beside", lambda: expanded(calibration, bundle.layout.shapes), dtype)
+        file = _cached(bundle, name, "beside", lambda: expanded(calibration, bundle.shapes_of(name)), dtype)
         return Parts({**files, own: file}, {**scales, own: 1.0})
 
     def whole() -> Adapter:
@@ -73,11 +73,11 @@ def parts_of(bundle: Bundle, calibration: Calibration, calibrated: bool = True) 
 
 
 def expanded(calibration: Calibration, shapes: Mapping[str, tuple[int, int]]) -> Adapter:
-    """A column bias or a low-rank calibration alone, as a LoRA: its shared parameters at every module.
+    """A column bias or a low-rank calibration alone, as a LoRA: its shared parameters at every module of the merge.
 
     Args:
         calibration: Of either kind.
-        shapes: Module to (out, in).
+        shapes: Module of the merge to (out, in).
     """
     modules = {}
     for module, (_, inside) in shapes.items():
