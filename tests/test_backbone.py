@@ -281,3 +281,18 @@ def test_a_chat_template_is_asked_without_thinking_and_the_same_every_day(
     asked = "Summarize the dialogue."
     expected = (f"{asked}\n\n", "") if wording == "standard" else ("", f"\n\n{asked}\n\nSummary:")
     assert prompt == Prompt(before + expected[0], expected[1] + after, "")
+
+
+def test_a_vision_tower_is_not_adapted(llama: Backbone) -> None:
+    from transformers import Gemma3Config, Gemma3ForConditionalGeneration
+
+    text = dict(hidden_size=8, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1)
+    seeing = dict(
+        hidden_size=8, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=14, patch_size=7
+    )
+    config = Gemma3Config(
+        text_config=text | {"head_dim": 4, "vocab_size": 300}, vision_config=seeing, mm_tokens_per_image=1
+    )
+    both = replace(llama, model=Gemma3ForConditionalGeneration(config))
+    assert len(both.targets) == 7
+    assert all("language_model" in name for name in both.targets)

@@ -76,7 +76,9 @@ class Backbone:
 
     @cached_property
     def targets(self) -> dict[str, tuple[int, int]]:
-        """Name and (out, in) of every linear module of the attention and the MLP of every layer.
+        """Name and (out, in) of every linear module of the attention and the MLP of every layer of the decoder.
+
+        What a multi-modal model has beside it, a vision tower say, is none.
 
         Raises:
             CaloraError: The architecture fuses projections, or has no linear layers where they are expected.
@@ -84,8 +86,9 @@ class Backbone:
         import torch
 
         found = {}
+        decoder = set(self.model.get_decoder().modules())
         for name, module in self.model.named_modules():
-            if not re.search(r"\.\d+\.", name):
+            if module not in decoder or not re.search(r"\.\d+\.", name):
                 continue
             if _FUSED.search(module_kind(name)):
                 raise CaloraError(
