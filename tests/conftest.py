@@ -7,15 +7,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from calora.adapter import Adapter, AdapterCard, Factors
+from calora.adapter import Adapter, AdapterCard, Factors, adapter_sha256, read_adapter
 from calora.backbone import Backbone
+from calora.calibration import Calibration, CalibrationCard, fresh_tensors, write_calibration
+from calora.merging import Merge
 
 ARTS = Path(__file__).parents[1] / "src/calora/data/everyday/arts.jsonl"
 ARCHITECTURES = ("llama", "qwen2", "stablelm", "gemma3")
@@ -125,6 +127,27 @@ def random_adapter(
         return Adapter(modules)
     sha256 = shapes.sha256 if isinstance(shapes, Backbone) else "0" * 64
     return Adapter(modules, AdapterCard(name=name, backbone="tiny", backbone_sha256=sha256))
+
+
+def write_fresh_calibration(folders: Mapping[str, Path], out: Path, **changes: Any) -> tuple[Adapter, Calibration]:
+    """A calibration that changes nothing, of the merge of named adapters, with other values in its card; both."""
+    adapters = [read_adapter(folder) for folder in folders.values()]
+    origin = adapters[0].card
+    assert origin is not None
+    card = CalibrationCard(
+        kind="column-bias",
+        rank=4,
+        shared="kind",
+        composition="+".join(folders),
+        merge=Merge(),
+        parents={name: adapter_sha256(folder) for name, folder in folders.items()},
+        backbone=origin.backbone,
+        backbone_sha256=origin.backbone_sha256,
+    ).model_copy(update=changes)
+    merged = card.merge(adapters)
+    calibration = Calibration(card, fresh_tensors(card, merged))
+    write_calibration(calibration, out)
+    return merged, calibration
 
 
 def logits(model: Any, tokenizer: Any, text: str = TEXT) -> Any:

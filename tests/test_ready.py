@@ -4,12 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from calora.adapter import adapter_sha256, read_adapter, write_adapter
-from calora.calibration import Calibration, CalibrationCard, fresh_tensors, write_calibration
+from calora.adapter import write_adapter
 from calora.errors import CaloraError
-from calora.merging import Merge
 from calora.ready import read_ready
-from tests.conftest import assert_same_updates, random_adapter
+from tests.conftest import assert_same_updates, random_adapter, write_fresh_calibration
 
 SHAPES = {"layers.0.q_proj": (6, 5), "layers.0.up_proj": (8, 5)}
 
@@ -18,18 +16,7 @@ SHAPES = {"layers.0.q_proj": (6, 5), "layers.0.up_proj": (8, 5)}
 def folders(tmp_path: Path) -> tuple[Path, Path]:
     """An adapter, and a calibration of it alone."""
     write_adapter(random_adapter(SHAPES, name="summary"), tmp_path / "summary", "float32")
-    merged = Merge()([read_adapter(tmp_path / "summary")])
-    card = CalibrationCard(
-        kind="row-scale",
-        rank=4,
-        shared="kind",
-        composition="summary",
-        merge=Merge(),
-        parents={"summary": adapter_sha256(tmp_path / "summary")},
-        backbone="tiny",
-        backbone_sha256="0" * 64,
-    )
-    write_calibration(Calibration(card, fresh_tensors(card, merged)), tmp_path / "calibration")
+    write_fresh_calibration({"summary": tmp_path / "summary"}, tmp_path / "calibration", kind="row-scale")
     return tmp_path / "summary", tmp_path / "calibration"
 
 

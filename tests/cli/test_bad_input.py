@@ -8,10 +8,8 @@ import pytest
 
 from calora.adapter import write_adapter
 from calora.backbone import Backbone
-from calora.calibration import Calibration, CalibrationCard, fresh_tensors, write_calibration
-from calora.merging import Merge
 from tests.cli.conftest import Run
-from tests.conftest import random_adapter
+from tests.conftest import random_adapter, write_fresh_calibration
 
 WRONG_OPTION = Path(__file__).parent / "data" / "wrong-option.yaml"
 
@@ -131,20 +129,7 @@ def test_merge_and_run_answer_a_text(calora: Run, pair: tuple[Path, Path], tmp_p
 def test_a_calibration_whose_parent_changed_is_stale(
     calora: Run, llama: Backbone, pair: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    from calora.adapter import adapter_sha256, read_adapter
-
-    merged = Merge()([read_adapter(folder) for folder in pair])
-    card = CalibrationCard(
-        kind="column-bias",
-        rank=4,
-        shared="kind",
-        composition="summary+es",
-        merge=Merge(),
-        parents={folder.name: adapter_sha256(folder) for folder in pair},
-        backbone=llama.name,
-        backbone_sha256=llama.sha256,
-    )
-    write_calibration(Calibration(card, fresh_tensors(card, merged)), tmp_path / "both")
+    write_fresh_calibration({folder.name: folder for folder in pair}, tmp_path / "both", backbone=llama.name)
     text = tmp_path / "text.txt"
     text.write_text("Ann: hello\nBob: hello")
     asked = ["run", "both", text, "--composition", "summary+es", "--max-tokens", 2]

@@ -5,17 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from calora.adapter import adapter_sha256, read_adapter, write_adapter
+from calora.adapter import read_adapter, write_adapter
 from calora.backbone import Backbone
 from calora.bench.case import Case, Workplace
 from calora.bench.cells import Cell, read_cell
 from calora.bench.recipe import Recipe
-from calora.calibration import Calibration, CalibrationCard, fold, fresh_tensors, write_calibration
+from calora.calibration import fold
 from calora.cli.options import evaluation_examples
-from calora.merging import Merge
 from calora.tasks import Composition
 from tests.cli.conftest import Run
-from tests.conftest import random_adapter
+from tests.conftest import random_adapter, write_fresh_calibration
 
 FEW = ("--data", "mine.jsonl", "--max-tokens", 3)
 
@@ -29,20 +28,8 @@ def parents(llama: Backbone, tmp_path: Path) -> list[object]:
         settings = {"settings": {"seed": 4}}
         card = adapter.card.model_copy(update={"backbone": llama.name, "training": settings})
         write_adapter(adapter.with_card(card), tmp_path / name)
-    merged = Merge()([read_adapter(tmp_path / name) for name in ("summary", "es")])
-    card = CalibrationCard(
-        kind="column-bias",
-        rank=4,
-        shared="kind",
-        composition="summary+es",
-        merge=Merge(),
-        parents={name: adapter_sha256(tmp_path / name) for name in ("summary", "es")},
-        backbone=llama.name,
-        backbone_sha256=llama.sha256,
-        training={"settings": {"seed": 7}},
-    )
-    calibration = Calibration(card, fresh_tensors(card, merged))
-    write_calibration(calibration, tmp_path / "both")
+    folders = {name: tmp_path / name for name in ("summary", "es")}
+    merged, calibration = write_fresh_calibration(folders, tmp_path / "both", training={"settings": {"seed": 7}})
     write_adapter(fold(merged, calibration), tmp_path / "folded")
     rows = [{"text": f"Ann: Shall we meet at {hour}?\nBob: Yes.", "target": f"A las {hour}."} for hour in (1, 2)]
     (tmp_path / "mine.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")

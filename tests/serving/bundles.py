@@ -1,7 +1,10 @@
 """Bundles of tiny adapters whose answers differ, for llama.cpp."""
 
+import json
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -99,3 +102,15 @@ def make_parts(backbone: Backbone, model: Path, place: Path) -> Made:
 def calibration_of(bundle: Path, composition: str) -> Path:
     """Where a composition's calibration lies."""
     return bundle / read_card(bundle / "bundle.json", BundleCard).compositions[composition].calibration
+
+
+def edited(file: Path, **changes: Any) -> None:
+    """Change values of a JSON file."""
+    file.write_text(json.dumps(json.loads(file.read_text(encoding="utf-8")) | changes), encoding="utf-8")
+
+
+def odd(parts: Made, folder: Path, **changes: Any) -> Path:
+    """The calibration of summary+es, with other values in its card."""
+    shutil.copytree(parts.calibrations["summary+es"], folder)
+    edited(folder / "calibration.json", **changes)
+    return folder

@@ -27,6 +27,18 @@ def make_bundle(parts: Made, folder: Path) -> Path:
     return folder
 
 
+@pytest.fixture
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a device makes of a bundle is no other test's."""
+    monkeypatch.setenv("CALORA_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture
+def bundle(parts: Made, tmp_path: Path) -> Path:
+    """A bundle of all parts that a test may change."""
+    return make_bundle(parts, tmp_path / "bundle")
+
+
 @pytest.fixture(scope="module")
 def open_device(parts: Made, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Device]:
     """A device that the tests of a module share."""

@@ -13,7 +13,7 @@ def sizes_table(bundle: Bundle) -> Table:
     """Backbone, adapters and compositions with their MiB, and the sum as compositions are added."""
     card = bundle.card
     table = Table(
-        title=f"{bundle.folder}: {len(card.adapters)} adapters, {len(card.compositions)} compositions",
+        title=f"{bundle.folder}: adapters {len(card.adapters)}, compositions {len(card.compositions)}",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
         caption="own: a LoRA of rank 32 trained for each composition instead, in bfloat16",
