@@ -43,10 +43,10 @@ def test_a_bundle_is_made_added_to_and_checked(made: Made, calora: Run, tmp_path
         "bundle", "b", *adapters, "--calibration", one, "--backbone", made.model, "--include-backbone"
     )
     assert (code, err) == (0, "")
-    assert "4 adapters, 1 compositions" in out
+    assert "b: adapters 4, compositions 1" in out
     code, out, err = calora("bundle", "b", "--calibration", other, "--check")
     assert (code, err) == (0, "")
-    assert "4 adapters, 2 compositions" in out
+    assert "b: adapters 4, compositions 2" in out
     code, out, err = calora("bundle", "b", *adapters, "--backbone", made.model)
     assert code == 2
     assert "b is there already" in err
@@ -58,7 +58,7 @@ def test_a_bundle_is_made_added_to_and_checked(made: Made, calora: Run, tmp_path
     assert not (tmp_path / "without/calibrations").exists(), "what cannot be checked is not added"
     code, out, err = calora("bundle", "without", "--calibration", other, "--backbone", made.model)
     assert (code, err) == (0, "")
-    assert "4 adapters, 1 compositions" in out
+    assert "without: adapters 4, compositions 1" in out
     code, out, err = calora("export", made.adapters["es"], "b", "--format", "peft", "--backbone", made.model)
     assert code == 2
     assert "b is there already" in err
