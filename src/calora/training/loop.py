@@ -18,7 +18,6 @@ from calora.console import shown
 from calora.errors import CaloraError
 from calora.processes import count_of, is_first
 from calora.storage import fingerprint, write_text
-from calora.training.compiled import compiled_norms
 from calora.training.data import Examples, GroupedSampler, collate
 from calora.training.learner import Learner
 from calora.training.settings import TrainingSettings
@@ -231,7 +230,7 @@ def train(
     trainer.judge = judge
     trainer.settings = settings
     trainer.remove_callback(PrinterCallback)
-    with shown(follow.bar.get_renderable), compiled_norms(learner.backbone.model):
+    with shown(follow.bar.get_renderable):
         trainer.train(resume_from_checkpoint=checkpoint)
     return {
         "settings": settings.model_dump(),
