@@ -3,7 +3,7 @@
 import time
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,17 +13,16 @@ from typing import Any
 from calora.adapter import adapter_sha256
 from calora.approaches.registry import Plan
 from calora.bench.answering import answer_cell
-from calora.bench.case import EVALUATION_SEED, Case, Workplace
+from calora.bench.case import EVALUATION_SEED, Workplace
 from calora.bench.cells import Cell, cell_at, lock_of, read_cell, remove_cell, set_aside
 from calora.bench.progress import Progress
-from calora.bench.recipe import ApproachRecipe, Recipe
-from calora.bench.rows import Choice, Place, Row, rows_of
+from calora.bench.recipe import Recipe
+from calora.bench.rows import Choice, Place, Row, compositions_of, places_of, rows_of
 from calora.bench.search import Search, choose, search_of
 from calora.bench.store import WAIT, BusyError, Step, Store
 from calora.corpus import Split
 from calora.errors import CaloraError
 from calora.storage import fingerprint, slug, write_text
-from calora.tasks import Composition
 
 CELL_VERSION = 1
 _WAITING = "waiting for another process"
@@ -71,19 +70,8 @@ class Grid:
             )
 
     def places(self) -> list[Place]:
-        """Every cell of the grid, those of one backbone, seed and composition together.
-
-        Single tasks come before the first composition that has them, while their adapters are there.
-        """
-        turns = _turns([self.recipe.parse(name) for name in self._compositions()])
-        return sorted(
-            (Place(row, case) for row in self.rows for case in self._cases(row.recipe)),
-            key=lambda place: (
-                self.recipe.backbones.index(place.case.backbone_name),
-                place.case.seed,
-                turns[str(place.case.composition)],
-            ),
-        )
+        """Every cell of the grid, in the order in which they are made."""
+        return places_of(self.workplace, self.rows)
 
     def go(self) -> list[Cell]:
         """Make every cell that is not there; one that fails does not stop the others.
@@ -137,7 +125,7 @@ class Grid:
             CaloraError: A backbone or a file is not found, or has nothing to ask or to learn from; nothing was done.
         """
         self.recipe.data.check_files()
-        for name in self._compositions():
+        for name in compositions_of(self.recipe):
             self.workplace.check_asked(self.recipe.parse(name))
         for name in self.recipe.backbones:
             self.workplace.sha256(name)
@@ -281,33 +269,6 @@ class Grid:
     def _tell(self, now: str) -> None:
         self.progress.now = now
         self.follow(self.progress)
-
-    def _compositions(self) -> list[str]:
-        own = [name for row in self.rows for name in row.recipe.compositions or ()]
-        return list(dict.fromkeys([*self.recipe.compositions, *own]))
-
-    def _cases(self, recipe: ApproachRecipe) -> Iterator[Case]:
-        for backbone in self.recipe.backbones:
-            for seed in recipe.seeds or self.recipe.seeds:
-                for name in recipe.compositions or self.recipe.compositions:
-                    yield Case(self.workplace, backbone, self.recipe.parse(name), seed)
-
-
-def _turns(compositions: Sequence[Composition]) -> dict[str, tuple[int, int, int]]:
-    """When each composition has its turn: as they stand, but for single tasks."""
-
-    def first_with(composition: Composition) -> int:
-        tasks = set(composition.tasks)
-        return next(index for index, other in enumerate(compositions) if tasks <= set(other.tasks))
-
-    return {
-        str(composition): (
-            first_with(composition) if len(composition.tasks) == 1 else index,
-            len(composition.tasks),
-            index,
-        )
-        for index, composition in enumerate(compositions)
-    }
 
 
 def _kept(place: Place) -> tuple[str, int]:

@@ -1,5 +1,6 @@
-"""The rows of a benchmark: approaches with their settings, what each may try, and what a search chose."""
+"""The rows of a benchmark and their cells: approaches, their settings, what each may try, and what was chosen."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,11 +8,12 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from calora.approaches.registry import Approach, find_approach
-from calora.bench.case import Case
+from calora.bench.case import Case, Workplace
 from calora.bench.cells import backbone_label, cell_stem
 from calora.bench.recipe import ApproachRecipe, Recipe, Setting
 from calora.errors import CaloraError
 from calora.storage import fingerprint, slug
+from calora.tasks import Composition
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,57 @@ def rows_of(recipe: Recipe) -> list[Row]:
         if row.setting == "tuned" and recipe.search is not None:
             candidates_of(row, recipe.search.budget)
     return rows
+
+
+def places_of(workplace: Workplace, rows: Sequence[Row]) -> list[Place]:
+    """Every cell of a grid, those of one backbone, seed and composition together.
+
+    Single tasks come before the first composition that has them, while their adapters are there.
+
+    Args:
+        workplace: With the recipe.
+        rows: Of the recipe.
+    """
+    recipe = workplace.recipe
+    turns = _turns([recipe.parse(name) for name in compositions_of(recipe)])
+    places = [
+        Place(row, Case(workplace, backbone, recipe.parse(name), seed))
+        for row in rows
+        for backbone in recipe.backbones
+        for seed in row.recipe.seeds or recipe.seeds
+        for name in row.recipe.compositions or recipe.compositions
+    ]
+    return sorted(
+        places,
+        key=lambda place: (
+            recipe.backbones.index(place.case.backbone_name),
+            place.case.seed,
+            turns[str(place.case.composition)],
+        ),
+    )
+
+
+def compositions_of(recipe: Recipe) -> list[str]:
+    """The recipe's compositions, and what single rows have beside them."""
+    own = [name for row in recipe.approaches for name in row.compositions or ()]
+    return list(dict.fromkeys([*recipe.compositions, *own]))
+
+
+def _turns(compositions: Sequence[Composition]) -> dict[str, tuple[int, int, int]]:
+    """When each composition has its turn: as they stand, but for single tasks."""
+
+    def first_with(composition: Composition) -> int:
+        tasks = set(composition.tasks)
+        return next(index for index, other in enumerate(compositions) if tasks <= set(other.tasks))
+
+    return {
+        str(composition): (
+            first_with(composition) if len(composition.tasks) == 1 else index,
+            len(composition.tasks),
+            index,
+        )
+        for index, composition in enumerate(compositions)
+    }
 
 
 def candidates_of(row: Row, budget: int) -> list[dict[str, Any]]:
