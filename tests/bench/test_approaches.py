@@ -25,6 +25,9 @@ def test_every_approach_answers_two_tasks_and_nearly_all_three(grid: Callable[..
     cells = one.go()
     by_name = {cell.approach: cell for cell in cells if cell.composition == "summary+casual"}
     assert by_name["calibration-few"].costs.examples == by_name["calibration-stale"].costs.examples == 8  # one batch
+    assert set(by_name["auto-merge"].provenance["found"]) == {"method", "strengths"}
+    assert by_name["linear-searched"].provenance["found"]["start"] in ("factors", "product")
+    assert "found" not in by_name["linear"].provenance
     missing = {(name, "summary+casual+fr") for name in ("calibration-shared", "slerp")}
     assert {(cell.approach, cell.composition) for cell in cells} == {
         (name, composition) for name in names for composition in ("summary+casual", "summary+casual+fr")

@@ -33,6 +33,10 @@ def _nothing(values: Sequence[Any]) -> "Sequence[Adapter | Calibration]":
     return ()
 
 
+def _found_nothing(values: Sequence[Any]) -> Mapping[str, Any]:
+    return {}
+
+
 def _no_passes(backbone: "Backbone", values: Sequence[Any]) -> "Sequence[Pass]":
     return ()
 
@@ -45,6 +49,7 @@ class Plan:
         passes: (backbone, the parents' values) to the passes of a request.
         parents: What has to be trained or chosen first.
         stored: The parents' values to those that have to be kept for the composition alone.
+        found: The parents' values to what a search of its own chose for the composition, for the cell's provenance.
         texts: What the first pass reads, for each example; its own text if None.
         given: Answers that no model gives, for a control row; then there are no passes.
         data: Splits that are read when the request is answered, beside the one that is asked.
@@ -54,6 +59,7 @@ class Plan:
     passes: "Callable[[Backbone, Sequence[Any]], Sequence[Pass]]" = _no_passes
     parents: "tuple[Step[Any], ...]" = ()
     stored: "Callable[[Sequence[Any]], Sequence[Adapter | Calibration]]" = _nothing
+    found: Callable[[Sequence[Any]], Mapping[str, Any]] = _found_nothing
     texts: "Callable[[Sequence[Example]], Sequence[str]] | None" = None
     given: "Callable[[Sequence[Example]], Sequence[str]] | None" = None
     data: "tuple[Split, ...]" = ()

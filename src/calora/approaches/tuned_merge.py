@@ -64,6 +64,7 @@ def linear_searched(case: Case, strengths: Grid = FINE, finalists: int = 3) -> P
     return Plan(
         lambda backbone, values: one_pass(backbone, case.composition, values[-1].chosen(values[:-1])),
         (*adapter_steps(case), search_step(case, strengths, finalists)),
+        found=lambda values: values[-1].chosen.model_dump(mode="json"),
     )
 
 

@@ -70,6 +70,7 @@ def answer_cell(
             "dtype": str(native_dtype()).rpartition(".")[2],
             "training": _trainings(case, values),
             "adapters": made["adapters"],
+            **({"found": dict(found)} if (found := plan.found(values)) else {}),
             "made_with": versions() | {"processor": processor()},
         },
     }
