@@ -1,4 +1,4 @@
-"""Answers labelled blind by hand, and how far the offline judge agrees with them.
+"""Answers labelled blind against a rubric, and how far the offline judge agrees with the labels.
 
     python benchmarks/labels.py draw results/demo-full-0 results/labels/summary+es [--count 100] [--approach LABEL ...]
     calora judge results/demo-full-0
