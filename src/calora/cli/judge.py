@@ -13,7 +13,10 @@ def command(
     run: Annotated[Path, typer.Argument(help="A run folder of calora bench or calora demo.")],
     llm: Annotated[
         str | None,
-        typer.Option(help="Ask a model at this OpenAI-compatible address, such as http://127.0.0.1:8080/v1."),
+        typer.Option(
+            help="Ask a model at this OpenAI-compatible address, such as http://127.0.0.1:8080/v1; with a key in "
+            "CALORA_JUDGE_KEY if it wants one."
+        ),
     ] = None,
     model: Annotated[str | None, typer.Option(help="Its name there.")] = None,
     budget: Annotated[int | None, typer.Option(help="The most requests for each cell.")] = None,
@@ -23,7 +26,8 @@ def command(
     """Judge whether each answer does all its tasks: offline (language, meaning, length, copying, tone), or by a model.
 
     Offline verdicts go beside the scores, where the report finds them; what that judge cannot see (swapped speakers, a
-    changed number, a negation) is measured in docs/protocol.md. A model's go to the folder llm/ of the run.
+    changed number, a negation) is measured in docs/protocol.md. A model's go to the folder llm/ of the run, where
+    `calora report --measure llm_judge` finds them.
     """
     if llm is None:
         from calora.bench.judging import judge_run
