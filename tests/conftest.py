@@ -7,17 +7,22 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from calora.adapter import Adapter, AdapterCard, Factors, adapter_sha256, read_adapter
 from calora.backbone import Backbone
 from calora.calibration import Calibration, CalibrationCard, fresh_tensors, write_calibration
 from calora.merging import Merge
+
+# The same examples in every run and no limit of time, so that nothing fails by chance or for a machine that is busy.
+settings.register_profile("calora", derandomize=True, deadline=None, database=None, max_examples=25)
+settings.load_profile("calora")
 
 ARTS = Path(__file__).parents[1] / "src/calora/data/everyday/arts.jsonl"
 ARCHITECTURES = ("llama", "qwen2", "stablelm", "gemma3")
@@ -66,6 +71,22 @@ def make_config(architecture: str, vocabulary: int) -> Any:
         return StableLmConfig(**sizes)
     layers = ["sliding_attention", "full_attention"]
     return Gemma3TextConfig(**sizes, head_dim=16, query_pre_attn_scalar=16, sliding_window=16, layer_types=layers)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str | None]:
+    """What is converted is converted by this run, and nothing of it is left in the user's cache; where that is."""
+    with pytest.MonkeyPatch.context() as patched:
+        users = os.environ.get("CALORA_CACHE")
+        patched.setenv("CALORA_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield users
+
+
+@pytest.fixture(autouse=True)
+def users_cache(request: pytest.FixtureRequest, cache_of_tests: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real backbone is assembled once for all runs."""
+    if "real_backbone" in request.keywords:
+        monkeypatch.setenv("CALORA_CACHE", cache_of_tests or "")
 
 
 @pytest.fixture(autouse=True)

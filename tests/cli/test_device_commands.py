@@ -13,12 +13,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def made(
-    pairs: dict[str, tuple[Backbone, Path]],  # noqa: F811
-    tmp_path_factory: pytest.TempPathFactory,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Made:
-    monkeypatch.setenv("CALORA_CACHE", str(tmp_path_factory.mktemp("cache")))
+def made(pairs: dict[str, tuple[Backbone, Path]], tmp_path_factory: pytest.TempPathFactory) -> Made:  # noqa: F811
     backbone, model = pairs["llama"]
     return make_parts(backbone, model, tmp_path_factory.mktemp("parts"))
 

@@ -15,7 +15,7 @@ from calora.tasks import Composition
 COMPOSITION = Composition.parse("summary+casual")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def llama_server() -> Iterator[str]:
     """The address of a server of SmolLM2; it is no judge to be trusted, but it speaks the protocol."""
     import xllamacpp

@@ -12,12 +12,10 @@ from tests.serving.bundles import Made, make_parts
 
 
 @pytest.fixture(scope="module")
-def parts(pairs: dict[str, tuple[Backbone, Path]], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:  # noqa: F811
-    """Adapters and calibrations of the tiny Llama; what a device makes of them is cached apart from the user's."""
+def parts(pairs: dict[str, tuple[Backbone, Path]], tmp_path_factory: pytest.TempPathFactory) -> Made:  # noqa: F811
+    """Adapters and calibrations of the tiny Llama."""
     backbone, model = pairs["llama"]
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("CALORA_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield make_parts(backbone, model, tmp_path_factory.mktemp("parts"))
+    return make_parts(backbone, model, tmp_path_factory.mktemp("parts"))
 
 
 def make_bundle(parts: Made, folder: Path) -> Path:
