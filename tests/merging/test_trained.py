@@ -8,13 +8,25 @@ import numpy as np
 import pytest
 
 from calora.adapter import Adapter, read_adapter, write_adapter
+from calora.export import read_layout
+from calora.export.gguf import read_gguf_adapter
 from calora.merging import DenseUpdate, merge
-from calora.serving import open_bundle, ready_made
+from calora.serving import ready_made
+from calora.serving.bundle import BundleCard
+from calora.storage import read_card
 from tests.merging.helpers import dense
 from tests.merging.test_conventions import by_mergekit
 
 WEIGHTS = (1.0, -0.6)
 MODULES = [f"model.layers.0.self_attn.{kind}" for kind in ("k_proj", "v_proj")]
+SIZES = {
+    "vocab_size": 64,
+    "hidden_size": 640,
+    "intermediate_size": 2048,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 1,
+    "head_dim": 256,
+}
 WHOLE = 256  # their rank at most
 
 
@@ -23,25 +35,21 @@ def model() -> Any:
     """One layer with the shapes of Gemma 3 270M; its weights take no part."""
     from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
-    config = Gemma3TextConfig(
-        vocab_size=64,
-        hidden_size=640,
-        intermediate_size=2048,
-        num_hidden_layers=1,
-        num_attention_heads=4,
-        num_key_value_heads=1,
-        head_dim=256,
-    )
-    return Gemma3ForCausalLM(config)
+    return Gemma3ForCausalLM(Gemma3TextConfig(**SIZES, num_hidden_layers=1))
 
 
 @pytest.fixture(scope="module", params=["float32", "float16", "bfloat16"])
 def folders(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Keys and values of the first layer of the adapters that come with calora, in PEFT's format."""
-    bundle, target = open_bundle(ready_made()), tmp_path_factory.mktemp(request.param)
+    from transformers import Gemma3TextConfig
+
+    target = tmp_path_factory.mktemp(request.param)
+    Gemma3TextConfig(**SIZES, num_hidden_layers=18).save_pretrained(target / "backbone")
+    layout = read_layout(target / "backbone")
+    card = read_card(ready_made() / "bundle.json", BundleCard)
     for name in ("summary", "es"):
-        modules = {key: bundle.adapter(name).modules[key] for key in MODULES}
-        write_adapter(Adapter(modules), target / name, request.param)
+        adapter = read_gguf_adapter(ready_made() / card.adapters[name].file, layout)
+        write_adapter(Adapter({key: adapter.modules[key] for key in MODULES}), target / name, request.param)
     return [target / "summary", target / "es"]
 
 
