@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from calora.adapter import Adapter
 from calora.backbone import Backbone
+from calora.export import export_adapter
 from tests.cli.conftest import Run
+from tests.conftest import random_adapter
 from tests.export.conftest import pairs  # noqa: F401
 from tests.serving.bundles import Made, calibration_of, make_adapter, make_parts
 
@@ -29,6 +32,19 @@ def test_a_composition_is_exported_and_verified(made: Made, calora: Run, tmp_pat
     code, out, err = calora("verify", "a.gguf", "--backbone", made.model, "--against", *source)
     assert code == 0, err
     assert "NO" not in out
+
+
+def test_an_export_that_does_nothing_is_no_good_one(
+    pairs: dict[str, tuple[Backbone, Path]],  # noqa: F811
+    calora: Run,
+) -> None:
+    backbone, model = pairs["llama"]
+    parts = random_adapter(backbone).modules.items()
+    export_adapter(Adapter({name: part.scaled(0) for name, part in parts}), "gguf", "a.gguf", model)
+    code, out, err = calora("verify", "a.gguf")
+    assert code == 2
+    assert out.count("NO") == 1
+    assert "a.gguf does not do in llama.cpp what it should" in err
 
 
 def test_a_bundle_is_made_added_to_and_checked(made: Made, calora: Run, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from calora.backbone import Backbone
+from calora.export.packed import Packing, open_gguf, rewrite_gguf
 from tests.conftest import ARCHITECTURES, make_tokenizer
 from tests.export.tiny_gguf import tiny_config, write_tiny_gguf
 
@@ -35,3 +36,13 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Backbone,
 def pair(request: pytest.FixtureRequest, pairs: dict[str, tuple[Backbone, Path]]) -> tuple[Backbone, Path]:
     """Each of the four tiny backbones with its GGUF file."""
     return pairs[request.param]
+
+
+@pytest.fixture(scope="session")
+def packed(pairs: dict[str, tuple[Backbone, Path]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny Llama with every matrix in blocks of 8 bits."""
+    _, file = pairs["llama"]
+    target = tmp_path_factory.mktemp("packed") / "llama-q8_0.gguf"
+    matrices = [str(tensor.name) for tensor in open_gguf(file).tensors if len(tensor.shape) > 1]
+    rewrite_gguf(file, target, dict.fromkeys(matrices, lambda weight: weight), Packing.Q8_0)
+    return target

@@ -7,7 +7,7 @@ import pytest
 from calora.backbone import Backbone
 from calora.errors import CaloraError
 from calora.export import export_adapter
-from calora.export.packed import open_gguf
+from calora.export.packed import open_gguf, unpacked_gguf
 from calora.export.probes import reference_logprobs
 from calora.export.runtimes import llama_probe
 from calora.serving.llama import LlamaServer
@@ -26,6 +26,18 @@ def test_the_whole_model_in_llama_cpp_is_the_model_with_the_adapter(pair: Pair, 
         probe = llama_probe(server, {}, IDS, 20)
     assert probe.distance(reference_logprobs(backbone, adapter, IDS, 20)) < 1e-3
     assert probe.distance(reference_logprobs(backbone, None, IDS, 20)) > 1e-2
+
+
+def test_an_adapter_is_merged_into_the_values_of_a_packed_model(packed: Path, tmp_path: Path) -> None:
+    import torch
+
+    backbone = Backbone.load(str(packed), torch.float32)
+    adapter = gentle(backbone, 5)
+    export_adapter(adapter, "merged-gguf", tmp_path / "m.gguf", packed, dtype="float32")
+    unpacked_gguf(tmp_path / "m.gguf", tmp_path / "exact.gguf")  # what was not adapted is packed still
+    with LlamaServer(tmp_path / "exact.gguf", context=256, threads=1, exact=True) as server:
+        probe = llama_probe(server, {}, IDS, 20)
+    assert probe.distance(reference_logprobs(backbone, adapter, IDS, 20)) < 1e-3
 
 
 @pytest.mark.parametrize("dtype", ["float16", "q8_0", "q5_0", "q4_0"])

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gguf import GGUFReader, GGUFValueType
+from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType
+from gguf.quants import dequantize
 
 from calora.backbone import Backbone
 from calora.errors import CaloraError
@@ -30,6 +31,16 @@ def test_nothing_changed_is_the_same_file(pair: Pair, tmp_path: Path) -> None:
     assert (tmp_path / "same.gguf").read_bytes() == file.read_bytes()
     unpacked_gguf(file, tmp_path / "unpacked.gguf")
     assert (tmp_path / "unpacked.gguf").read_bytes() == file.read_bytes()  # all of it is float32 already
+
+
+def test_what_is_packed_is_unpacked_to_the_values_it_stands_for(packed: Path, tmp_path: Path) -> None:
+    unpacked_gguf(packed, tmp_path / "unpacked.gguf")
+    pairs = zip(GGUFReader(packed).tensors, GGUFReader(tmp_path / "unpacked.gguf").tensors, strict=True)
+    for before, after in pairs:
+        wide = len(before.shape) > 1
+        assert before.tensor_type == (GGMLQuantizationType.Q8_0 if wide else GGMLQuantizationType.F32)
+        assert (after.name, after.tensor_type) == (before.name, GGMLQuantizationType.F32)
+        np.testing.assert_array_equal(after.data, dequantize(before.data, before.tensor_type))
 
 
 def test_one_change_is_one_change(pairs: dict[str, Pair], tmp_path: Path) -> None:
