@@ -1,6 +1,8 @@
 import copy
 import json
 import re
+import shutil
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -134,27 +136,38 @@ def test_adapters_that_peft_wrote_have_their_scale_folded(
     assert_near(adapter_logits(llama, found), logits(model, llama.tokenizer))
 
 
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("use_dora", True),
-        ("bias", "lora_only"),
-        ("modules_to_save", ["lm_head"]),
-        ("fan_in_fan_out", True),
-        ("alora_invocation_tokens", [1, 2]),
-    ],
-)
-def test_more_than_plain_lora_is_refused(folder: Path, key: str, value: object) -> None:
-    change_config(folder, **{key: value})
-    with pytest.raises(CaloraError, match=f"adapter_config.json has {key} = ") as error:
-        read_adapter(folder)
-    assert str(folder) in str(error.value)
+# PEFT's settings that are read, or say where adapters go, how they are trained or what they begin as.
+READ = "alpha_pattern base_model_name_or_path init_lora_weights lora_alpha use_rslora".split()
+HARMLESS = """
+    auto_mapping corda_config ensure_weight_tying eva_config exclude_modules inference_mode layers_pattern
+    layers_to_transform loftq_config lora_dropout lora_ga_config megatron_config megatron_core peft_version
+    qalora_group_size r rank_pattern revision runtime_config target_modules task_type velora_config
+""".split()
 
 
-def test_another_method_than_lora_is_refused(folder: Path) -> None:
-    change_config(folder, peft_type="IA3")
-    with pytest.raises(CaloraError, match="peft_type is 'IA3'"):
+def test_what_peft_may_say_beside_plain_lora_is_refused(folder: Path) -> None:
+    """A setting that a new PEFT brings fails here until it is known whether B A is still all that there is."""
+    from peft import LoraConfig
+
+    for name in {field.name for field in fields(LoraConfig)} - {*READ, *HARMLESS}:
+        changed = shutil.copytree(folder, folder.with_name(name))
+        change_config(changed, **{name: "more"})
+        with pytest.raises(CaloraError, match=f"{name} (=|is) 'more'") as error:
+            read_adapter(changed)
+        assert str(changed) in str(error.value)
+
+
+@pytest.mark.parametrize("start", ["pissa", "pissa_niter_4", "corda", "olora", "loftq", "lora_ga"])
+def test_a_start_that_is_taken_off_the_backbone_is_refused(folder: Path, start: str) -> None:
+    change_config(folder, init_lora_weights=start)
+    with pytest.raises(CaloraError, match=f"init_lora_weights = '{start}', a start that is taken off the backbone"):
         read_adapter(folder)
+
+
+@pytest.mark.parametrize("start", [True, False, "gaussian", "eva", "orthogonal"])
+def test_a_start_beside_the_backbone_is_plain_lora(folder: Path, start: bool | str) -> None:
+    change_config(folder, init_lora_weights=start)
+    read_adapter(folder)
 
 
 @pytest.mark.parametrize(("half", "name"), [("A", "lora_A"), ("B", "lora_B")])
@@ -170,6 +183,13 @@ def test_values_that_are_not_finite_are_named(folder: Path, value: float) -> Non
     change_tensors(folder, **{name: np.full((3, 5), value, np.float32)})
     with pytest.raises(CaloraError, match=f"tensor {PREFIX}{name} holds NaN or infinite"):
         read_adapter(folder)
+
+
+def test_so_are_those_of_an_adapter_that_was_made_here() -> None:
+    pair = factors(0, 6, 5, 2)
+    for changed in (Factors(np.float32(np.nan) * pair.a, pair.b), Factors(pair.a, np.float32(np.inf) * pair.b)):
+        with pytest.raises(CaloraError, match=r"adapter: layers\.0\.up_proj holds NaN or infinite values"):
+            Adapter({"layers.0.q_proj": pair, "layers.0.up_proj": changed})
 
 
 def test_halves_of_two_ranks_are_refused(folder: Path) -> None:
