@@ -50,6 +50,16 @@ def test_an_update_of_full_rank_is_cut_to_the_parents(calora: Run, folders: tupl
     assert read_adapter("merged").rank == 3
 
 
+def test_an_update_may_be_cut_to_a_share_of_its_square(calora: Run, folders: tuple[Path, Path]) -> None:
+    given = ("-m", "product", "--energy", "0.6", "--dtype", "float32")
+    code, _, err = calora("merge", *folders, *given, "--out", "merged")
+    assert code == 0, err
+    expected = merge([read_adapter(folder) for folder in folders], "product", energy=0.6)
+    found = read_adapter("merged")
+    assert_same(found, expected)
+    assert found.rank < merge([read_adapter(folder) for folder in folders], "product").rank
+
+
 def test_what_was_written_is_made_again_from_its_recipe(
     calora: Run, folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

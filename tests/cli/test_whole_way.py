@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from calora.adapter import read_adapter
+from calora.adapter import read_adapter, write_adapter
 from calora.backbone import Backbone
 from calora.bench.cells import read_cell
 from calora.calibration import read_calibration
+from calora.merging import Merge
+from calora.training.settings import TrainingSettings
 from tests.cli.conftest import Run
+from tests.conftest import random_adapter
 
 pytestmark = pytest.mark.slow
 DIALOGUE = "Ann: Could you call me about the concert tonight?\nBob: Of course."
@@ -57,6 +60,26 @@ def test_train_calibrate_run_and_evaluate(
     assert (cell.n, cell.costs.parameters) == (3, read_calibration(tmp_path / "both").parameters)
     code, _, err = calora("evaluate", "summary+es", *parents, *few, "--multi-step")
     assert code == 0, err
+
+
+def test_the_options_of_a_training_are_what_it_is_made_with(calora: Run, llama: Backbone, data: Path) -> None:
+    for seed, name in enumerate(("summary", "es")):
+        write_adapter(random_adapter(llama, seed, name=name), name)
+    common = ["--backbone", llama.name, "--data", data, "--epochs", 1]
+    options = ["--kind", "low-rank", "--rank", 2, "--shared", "layer", "--start", "product", "--strengths", "0.7,0.9"]
+    training = ["--learning-rate", 3e-3, "--batch-size", 5, "--seed", 7]
+    expected = TrainingSettings(learning_rate=3e-3, epochs=1, batch_size=5, seed=7).model_dump()
+    code, _, err = calora("calibrate", "summary+es", "summary", "es", "--out", "both", *common, *options, *training)
+    assert code == 0, err
+    card = read_calibration("both").card
+    assert (card.kind, card.rank, card.shared) == ("low-rank", 2, "layer")
+    assert card.merge == Merge(start="product", strengths=(0.7, 0.9))
+    assert card.training["settings"] == expected
+    code, _, err = calora("train", "es", "other", "--rank", 2, *common, *training)
+    assert code == 0, err
+    other = read_adapter("other")
+    assert other.card
+    assert (other.rank, other.card.training["settings"]) == (2, expected)
 
 
 def test_what_no_lora_can_hold_runs_as_it_is_and_is_not_exported(
