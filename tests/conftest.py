@@ -89,6 +89,13 @@ def users_cache(request: pytest.FixtureRequest, cache_of_tests: str | None, monk
         monkeypatch.setenv("CALORA_CACHE", cache_of_tests or "")
 
 
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of one test's own."""
+    monkeypatch.setenv("CALORA_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
 @pytest.fixture(autouse=True)
 def plain_precision(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiny backbones are loaded in float32 on every machine; a real one as the machine has it."""
