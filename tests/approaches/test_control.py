@@ -1,6 +1,9 @@
+from collections.abc import Callable
+
 import pytest
 
-from calora.approaches.control import constant_sentence
+from calora.approaches.control import ceiling, constant_sentence
+from calora.bench.case import Case
 from calora.corpus import load_everyday, make_examples, neighbour_targets
 from calora.tasks import Composition
 
@@ -33,3 +36,23 @@ def test_a_neighbours_reference_is_of_the_same_domain_under_this_dialogues_names
             .replace("\0", example.names[0])
             for other in others
         )
+
+
+@pytest.mark.parametrize(
+    ("composition", "key"), [("summary+es", "en"), ("summary+casual+fr", "casual"), ("professional+es", "professional")]
+)
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_the_ceilings_last_pass_reads_the_reference_before_it_under_the_same_names(
+    case_of: Callable[[str], Case], composition: str, key: str, split: str
+) -> None:
+    case = case_of(composition)
+    examples = case.evaluation_examples(split)  # type: ignore[arg-type]
+    plan = ceiling(case)
+    assert plan.texts is not None
+    assert [step.name for step in plan.parents] == [f"{case.composition.tasks[-1].name} seed 0"]
+    records = {record.id: record for record in load_everyday(split)}  # type: ignore[arg-type]
+    expected = [
+        records[example.id.removesuffix("/summary")].summary[key].format(A=example.names[0], B=example.names[1])
+        for example in examples
+    ]
+    assert plan.texts(examples) == expected
