@@ -7,8 +7,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import copy
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -209,6 +211,20 @@ def assert_same_updates(found: Adapter, expected: Adapter, modules: Sequence[str
         np.testing.assert_allclose(
             found.modules[module].update(), expected.modules[module].update(), rtol=1e-5, atol=1e-5
         )
+
+
+def in_time(function: Callable[[], Any], seconds: float = 60.0) -> Any:
+    """What a function gives or raises, from a thread that nobody waits for if it hangs."""
+    done: Future[Any] = Future()
+
+    def work() -> None:
+        try:
+            done.set_result(function())
+        except BaseException as error:
+            done.set_exception(error)
+
+    Thread(target=work, daemon=True).start()
+    return done.result(seconds)
 
 
 def assert_near(found: Any, expected: Any) -> None:

@@ -1,3 +1,4 @@
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,7 +12,7 @@ from calora.backbone import Backbone
 from calora.encoding import encode_prompt
 from calora.generation import Answer, Pass, answer_all, stream
 from calora.tasks import Prompt
-from tests.conftest import random_adapter
+from tests.conftest import in_time, random_adapter
 
 PROMPT = Prompt("<s>Summarize the dialogue.\n\n", "\n\nSummary:", " ")
 TEXTS = [
@@ -205,7 +206,12 @@ def test_a_stream_that_is_given_up_decodes_no_further(llama: Backbone) -> None:
 
     steps: list[int] = []
     before, threads = answer_all(llama, [Pass(None, PROMPT)], TEXTS[:1], max_tokens=6), active_count()
-    handle = llama.model.register_forward_hook(lambda *given: steps.append(1))
+
+    def count(*given: object) -> None:
+        steps.append(1)
+        time.sleep(0.02)  # or a busy machine would let the thread decode all before anybody gives up
+
+    handle = llama.model.register_forward_hook(count)
     try:
         with saying(llama, ids_of(llama, " Ann calls Bob and Bob calls Ann again and again")):
             pieces: Any = stream(llama, [Pass(random_adapter(llama, 1), PROMPT)], TEXTS[0], max_tokens=180)
@@ -217,6 +223,19 @@ def test_a_stream_that_is_given_up_decodes_no_further(llama: Backbone) -> None:
         handle.remove()
     after = answer_all(llama, [Pass(None, PROMPT)], TEXTS[:1], max_tokens=6)
     assert [replace(answer, seconds=0) for answer in after] == [replace(answer, seconds=0) for answer in before]
+
+
+def test_an_error_while_decoding_comes_to_who_reads(llama: Backbone) -> None:
+    def fail(*given: object) -> None:
+        raise RuntimeError("the machine burns")
+
+    handle = llama.model.register_forward_hook(fail)
+    try:
+        with pytest.raises(RuntimeError, match="the machine burns"):
+            in_time(lambda: list(stream(llama, [Pass(None, PROMPT)], TEXTS[0], max_tokens=4)))
+    finally:
+        handle.remove()
+    assert list(stream(llama, [Pass(None, PROMPT)], TEXTS[0], max_tokens=4))
 
 
 def test_an_adapter_is_beside_the_weights_for_the_block_alone(llama: Backbone) -> None:

@@ -3,16 +3,18 @@
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import httpx2
 import openai
+import pytest
 import uvicorn
 
 from calora.serving import Piece
 from calora.serving.gateway import Settings, make_app
 from calora.serving.gateway.app import Gateway
+from calora.serving.llama import LlamaServer, Request
 
 TEXT = "Ann: Could you call me about the concert tonight?\nBob: Of course, I will do it after work."
 PATIENCE = 120.0  # seconds: only a test that fails takes so long
@@ -87,6 +89,34 @@ class Paced:
     def let(self, pieces: int) -> None:
         """Give so many pieces."""
         self.allowed.release(pieces)
+
+
+@contextmanager
+def watched_streams(pause: float = 0.0) -> Iterator[tuple[list[Request], list[Request]]]:
+    """llama.cpp's streams while the block lasts: those that gave a piece, and those that were broken off.
+
+    Args:
+        pause: Seconds after each piece, so that no answer is whole before somebody can give it up.
+    """
+    begun: list[Request] = []
+    ended: list[Request] = []
+    stream = LlamaServer.stream
+
+    def watched(self: LlamaServer, request: Request) -> Generator[dict[str, Any]]:
+        whole = False
+        with closing(stream(self, request)) as pieces:
+            try:
+                for number, piece in enumerate(pieces):
+                    begun.extend([request] * (number == 0))
+                    whole = bool(piece["stop"])
+                    yield piece
+                    time.sleep(pause)
+            finally:
+                ended.extend([request] * (not whole))
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(LlamaServer, "stream", watched)
+        yield begun, ended
 
 
 def chat(text: str, model: str = "summary", **fields: Any) -> dict[str, Any]:

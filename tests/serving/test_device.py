@@ -16,7 +16,7 @@ from calora.errors import CaloraError
 from calora.generation import Pass, answer_all
 from calora.merging import Merge
 from calora.ready import read_ready
-from calora.serving import Device, Sampling, add_composition, check_bundle, open_bundle, write_bundle
+from calora.serving import Device, Sampling, add_composition
 from calora.serving.bundle import calibration_sha256
 from calora.serving.llama import LlamaServer, Request
 from calora.serving.llama_engine import LlamaEngine
@@ -273,39 +273,3 @@ def test_a_calibration_without_parents_harms_only_its_composition(parts: Made, b
     with Device.open(bundle, parts.model, context=256, threads=1) as device:
         assert device.left_out.keys() == {"summary+es"}
         assert device.run("reply+es", TEXT, max_tokens=2).tokens
-
-
-def test_a_closed_stream_stops_computing(parts: Made, bundle: Path) -> None:
-    with Device.open(bundle, parts.model, context=256, threads=1) as device:
-        pieces = device.stream("summary", TEXT, max_tokens=100)
-        next(pieces)
-        pieces.close()
-        assert device.run("summary", TEXT, max_tokens=TOKENS).text
-
-
-@pytest.mark.filterwarnings("ignore:.* was trained on other weights:UserWarning")  # the file, not the folder
-def test_torch_answers_what_llama_cpp_cannot_load(parts: Made, tmp_path: Path) -> None:
-    folder = parts.backbone.name
-    write_bundle(
-        tmp_path / "b", folder, list(parts.adapters.values()), list(parts.calibrations.values()), dtype="float32"
-    )
-    assert check_bundle(open_bundle(tmp_path / "b", folder)) == []
-    with Device.open(tmp_path / "b", folder, compare=True, context=256) as device:
-        for name, way in device.offers:
-            if way == "multi-step":
-                continue
-            reply = device.run(name, TEXT, way, max_tokens=TOKENS)
-            expected = answer_all(parts.backbone, passes_of(parts, name, way), [TEXT], max_tokens=TOKENS)[0]
-            assert whole(reply.text) == whole(expected.text), (name, way)
-            assert (reply.tokens, reply.prompt_tokens) == (expected.tokens, expected.prompt_tokens)
-            assert reply.truncated == expected.truncated
-        pieces = device.stream("summary", TEXT, max_tokens=100)
-        next(pieces)
-        pieces.close()
-        with pytest.raises(CaloraError, match="only takes the likeliest token"):
-            device.run("summary", TEXT, sampling=Sampling(temperature=1.0))
-        alone = device.run("es", TEXT, max_tokens=TOKENS).text
-        pieces = device.stream("summary", TEXT, max_tokens=100)
-        next(pieces)
-        with ThreadPoolExecutor(1) as pool, closing(pieces):  # a stream that nobody reads holds nobody up
-            assert pool.submit(device.run, "es", TEXT, max_tokens=TOKENS).result(60).text == alone

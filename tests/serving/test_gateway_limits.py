@@ -13,7 +13,7 @@ import pytest
 from calora.serving import Device
 from calora.serving.gateway import Settings
 from calora.serving.gateway.app import Gateway
-from tests.serving.gateways import PATIENCE, TEXT, Paced, chat, client_of, http_of, serving, until
+from tests.serving.gateways import PATIENCE, TEXT, Paced, chat, client_of, http_of, serving, until, watched_streams
 
 CHAT = "/v1/chat/completions"
 
@@ -234,10 +234,12 @@ def test_a_device_that_fails_is_a_server_error() -> None:
 
 def test_a_real_device_stops_when_its_client_goes(open_device: Device) -> None:
     with serving(open_device) as (address, gateway), http_of(address) as http:
-        for _ in range(4):
-            body = chat(TEXT, model="summary+es", max_tokens=150, stream=True)
-            hang_up(address, body, lambda: gateway.workers._works)
-            until(lambda: not gateway.workers._works)
+        with watched_streams(pause=0.05) as (begun, ended):
+            for number in range(1, 4):
+                body = chat(TEXT, model="summary+es", max_tokens=150, stream=True)
+                hang_up(address, body, lambda n=number: len(begun) == n)  # type: ignore[misc]
+                until(lambda: not gateway.workers._works)
+                assert ended == begun
         assert http.post(CHAT, json=chat(TEXT, max_tokens=2)).status_code == 200
 
 
