@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,7 +19,6 @@ class Server:
     Attributes:
         url: Up to /v1.
         respond: From a request's prompt and its number from 0 to a status and a body.
-        delay: Seconds before each answer.
         requests: What came, in order.
         keys: The Authorization header of each.
         most_at_once: How many were being answered at a time.
@@ -28,7 +26,6 @@ class Server:
 
     url: str = ""
     respond: Callable[[str, int], Answer] = lambda prompt, number: (200, said("Yes"))
-    delay: float = 0.0
     requests: list[dict[str, Any]] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
     most_at_once: int = 0
@@ -62,7 +59,6 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
                 state.keys.append(self.headers["Authorization"])
                 state.now += 1
                 state.most_at_once = max(state.most_at_once, state.now)
-            time.sleep(state.delay)
             status, answer = state.respond(request["messages"][0]["content"], number)
             with state.lock:
                 state.now -= 1

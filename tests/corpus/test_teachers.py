@@ -38,16 +38,16 @@ def test_a_command_gets_lines_and_several_lines_are_one_text(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("program", "problem"),
+    ("program", "timeout", "problem"),
     [
-        ("print('one')", "wrote 1 lines for 4"),
-        ("import sys; sys.exit('no such pair')", "ended with 1: no such pair"),
-        ("import time; time.sleep(60)", "timed out"),
+        ("print('one')", 60, "wrote 1 lines for 4"),
+        ("import sys; sys.exit('no such pair')", 60, "ended with 1: no such pair"),
+        ("import time; time.sleep(60)", 0.5, "timed out"),
     ],
 )
-def test_a_command_that_does_not_do_it_is_named(tmp_path: Path, program: str, problem: str) -> None:
+def test_a_command_that_does_not_do_it_is_named(tmp_path: Path, program: str, timeout: float, problem: str) -> None:
     with pytest.raises(CaloraError, match=problem):
-        CommandTeacher(command=script(tmp_path, program), timeout=1.5).answer(["one", "two"])
+        CommandTeacher(command=script(tmp_path, program), timeout=timeout).answer(["one", "two"])
 
 
 def test_a_program_that_is_not_there_is_named() -> None:

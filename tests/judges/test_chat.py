@@ -1,6 +1,7 @@
 import asyncio
 import socket
 from pathlib import Path
+from threading import Barrier, Event
 from typing import Any
 
 import pytest
@@ -40,8 +41,14 @@ def test_a_server_of_this_machine_is_asked_without_a_proxy(server: Server, monke
 
 
 def test_no_more_than_so_many_at_a_time(server: Server) -> None:
-    server.delay = 0.05
-    ask(server, *"abcdef", concurrency=2)
+    pairs = Barrier(2, timeout=60)  # each is answered when there is another one
+
+    def respond(prompt: str, number: int) -> tuple[int, str]:
+        pairs.wait()
+        return 200, said("Yes")
+
+    server.respond = respond
+    assert outcomes(ask(server, *"abcdef", concurrency=2, timeout=60)) == ["answered"] * 6
     assert server.most_at_once == 2
 
 
@@ -60,8 +67,17 @@ def test_retries_end(server: Server, tmp_path: Path) -> None:
 
 
 def test_a_timeout_is_a_failed_try(server: Server) -> None:
-    server.delay = 0.3
-    assert ask(server, "a", timeout=0.05, retries=1) == [Said(None, "failed")]
+    given_up = Event()
+
+    def respond(prompt: str, number: int) -> tuple[int, str]:
+        given_up.wait(60)
+        return 200, said("Yes")
+
+    server.respond = respond
+    try:
+        assert ask(server, "a", timeout=0.5, retries=1) == [Said(None, "failed")]
+    finally:
+        given_up.set()
     assert len(server.requests) == 2
 
 

@@ -81,7 +81,7 @@ def test_two_processes_train_as_one_of_the_same_global_batch(
     alone = [sys.executable, *program, "4", "alone"]
     both = [sys.executable, "-m", *launch.split(), *program, "2", "both"]
     for command in (alone, both):
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=600)
         assert done.returncode == 0, done.stderr[-3000:]
     for kind in ("adapter", "calibration"):
         one, two = (losses(tmp_path / name / f"{kind}-work") for name in ("alone", "both"))
