@@ -1,10 +1,8 @@
 import numpy as np
-import pytest
 
-from calora.backbone import Backbone
 from calora.merging import cat, linear_product
 from tests.conftest import random_adapter
-from tests.merging.helpers import SHAPES, Q, assert_same, dense, peft_weighted
+from tests.merging.helpers import SHAPES, Q, assert_same, dense
 
 
 def test_it_is_the_mean_of_the_updates_unless_told() -> None:
@@ -14,9 +12,3 @@ def test_it_is_the_mean_of_the_updates_unless_told() -> None:
     mean = np.mean([dense(adapter)[Q] for adapter in adapters], axis=0)
     np.testing.assert_allclose(dense(merged)[Q], mean, atol=1e-6)
     assert_same(cat(adapters, [1, 1, 1]), linear_product(adapters))
-
-
-@pytest.mark.parametrize("weights", [(0.5, 0.5), (0.25, -1.5)])
-def test_pefts_cat_is_ours(llama: Backbone, weights: tuple[float, float]) -> None:
-    adapters = [random_adapter(llama, seed) for seed in (1, 2)]
-    assert_same(cat(adapters, weights), peft_weighted(llama, adapters, weights, "cat"))

@@ -141,8 +141,17 @@ def test_7_a_negative_strength_subtracts(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in ON_UPDATES if name != "slerp"])
 def test_8_ranks_and_modules_may_differ(name: str) -> None:
     """peft#1045, openweights#57: refused, though nothing stands against it."""
-    adapters = [random_adapter(SHAPES, 0, 1), random_adapter({Q: SHAPES[Q]}, 1, 4), random_adapter({UP: SHAPES[UP]}, 2)]
-    assert set(merge(adapters, name).modules) == {Q, UP}
+    adapters = [
+        random_adapter(SHAPES, 0, 1, "task0"),
+        random_adapter({Q: SHAPES[Q]}, 1, 4, "task1"),
+        random_adapter({UP: SHAPES[UP]}, 2, 3, "task2"),
+    ]
+    none = {module: pair.scaled(0.0) for module, pair in random_adapter(SHAPES).modules.items()}
+    whole = [
+        Adapter({module: one.modules.get(module, none[module]).padded(4) for module in SHAPES}, one.card)
+        for one in adapters
+    ]
+    assert_same(merge(adapters, name, (1.0, -0.5, 0.75)), merge(whole, name, (1.0, -0.5, 0.75)), 1e-4)
 
 
 def test_8_where_ranks_may_not_differ_the_module_is_named() -> None:

@@ -113,7 +113,7 @@ def test_peft_makes_of_trained_adapters_what_its_preset_does(
 def test_mergekit_makes_of_trained_adapters_what_its_preset_does(
     folders: list[Path], name: str, parameters: dict[str, Any]
 ) -> None:
-    parents, weights = [read_adapter(folder) for folder in folders], (1.0, 0.6)
-    expected = by_mergekit(name, parents, weight=weights, **parameters)
-    found = merge(parents, name, weights, preset="mergekit", **parameters)
+    parents = [read_adapter(folder) for folder in folders]
+    expected = by_mergekit(name, parents, weight=WEIGHTS, **parameters)
+    found = merge(parents, name, WEIGHTS, preset="mergekit", **parameters)
     near_but_at_the_edge(found, expected, parameters.get("density", 1.0))
