@@ -18,7 +18,7 @@ from calora.serving.gateway import Settings
 from tests.serving.gateways import PATIENCE, TEXT, serving
 
 EXAMPLES = int(os.environ.get("GATEWAY_EXAMPLES", "15"))
-POSTS = ("/v1/chat/completions", "/v1/completions")
+POSTS = {"/v1/chat/completions": {"messages": [{"role": "user", "content": TEXT}]}, "/v1/completions": {"prompt": TEXT}}
 GETS = ("/healthz", "/metrics", "/v1/models", "/v1/playground", "/v1/models/{model}")
 # A text of few characters can have more tokens than the tiny context: its beginning is cut, and that is said.
 pytestmark = pytest.mark.filterwarnings("ignore:the text has")
@@ -54,6 +54,12 @@ def test_the_page_tells_all_routes(api: Any) -> None:
 @pytest.mark.parametrize("path", POSTS)
 def test_whatever_is_asked_is_answered(api: Any, path: str, mode: schemathesis.GenerationMode) -> None:
     hold(api, path, "POST", mode)
+
+
+@pytest.mark.parametrize("path", POSTS)
+def test_a_stream_is_as_the_page_says(api: Any, path: str) -> None:
+    body = {"model": "summary+es", "max_tokens": 4, "stream": True} | POSTS[path]
+    api[path]["POST"].Case(body=body, media_type="application/json").call_and_validate(timeout=PATIENCE)
 
 
 @pytest.mark.parametrize("path", GETS)
