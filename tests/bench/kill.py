@@ -17,20 +17,25 @@ from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
+from calora import backbone
+
 # A step's line: hours, minutes, seconds, and what is being made: an artefact or a cell.
 STEP = re.compile(r"^\s*\d+:\d\d:\d\d  (?P<name>.+)$")
 
 
 RUNS = ("unbroken", "broken")
-# Every process computes in one precision, whichever a busy machine measures as the faster.
 PROGRAM = """
 import torch
 from calora import backbone
-backbone.native_dtype = lambda: torch.float32
+backbone.native_dtype = lambda: {dtype}
 from calora.cli import main
 main()
 """
-CALORA = [sys.executable, "-W", "ignore", "-c", PROGRAM]
+
+
+def calora() -> list[str]:
+    """The command, in one precision: a busy machine might measure another one as the faster each time."""
+    return [sys.executable, "-W", "ignore", "-c", PROGRAM.format(dtype=backbone.native_dtype())]
 
 
 def run(arguments: list[str], folder: Path, kill: str | None = None, wait: float = 0.0) -> tuple[list[str], int]:
@@ -41,7 +46,7 @@ def run(arguments: list[str], folder: Path, kill: str | None = None, wait: float
     """
     made: list[str] = []
     with subprocess.Popen(
-        [*CALORA, "demo", *arguments, "--run", str(folder)],
+        [*calora(), "demo", *arguments, "--run", str(folder)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -117,7 +122,7 @@ def torture_grid(recipe: Path, place: Path, kills: int = 10, seed: int = 0) -> l
     Raises:
         AssertionError: The results differ.
     """
-    command = [*CALORA, "bench", str(recipe), "--run"]
+    command = [*calora(), "bench", str(recipe), "--run"]
     begin = time.monotonic()
     subprocess.run([*command, str(place / "unbroken")], check=True, stderr=subprocess.DEVNULL)
     whole = time.monotonic() - begin
