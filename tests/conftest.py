@@ -23,7 +23,7 @@ from calora.calibration import Calibration, CalibrationCard, fresh_tensors, writ
 from calora.merging import Merge
 
 # The same examples in every run and no limit of time, so that nothing fails by chance or for a machine that is busy.
-settings.register_profile("calora", derandomize=True, deadline=None, database=None, max_examples=25)
+settings.register_profile("calora", derandomize=True, deadline=None, database=None)
 settings.load_profile("calora")
 
 ARTS = Path(__file__).parents[1] / "src/calora/data/everyday/arts.jsonl"

@@ -55,7 +55,7 @@ def test_the_whole_way_on_a_real_backbone(tmp_path: Path) -> None:
     assert all(cell.costs.updates == 2 and cell.costs.examples == 16 for cell in calibrated)
     assert results["neighbour"].n == len(cells(tmp_path)["summary+casual--neighbour--smollm2-135m--0"][1].splitlines())
     assert results["ceiling"].costs.passes == 1
-    assert timing.ratio > 0  # how much is said by a machine that does nothing else
+    assert 0 < timing.ratio < 1.5
 
     (training,) = calibrated[1].provenance["training"]
     losses = [entry["eval_loss"] for entry in training["validation"] if "eval_loss" in entry]

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from calora.adapter import Adapter
 from calora.backbone import Backbone
 from calora.export.packed import Packing, open_gguf, rewrite_gguf
-from tests.conftest import ARCHITECTURES, make_tokenizer
+from tests.conftest import ARCHITECTURES, make_tokenizer, random_adapter
 from tests.export.tiny_gguf import tiny_config, write_tiny_gguf
 
 
@@ -46,3 +47,9 @@ def packed(pairs: dict[str, tuple[Backbone, Path]], tmp_path_factory: pytest.Tem
     matrices = [str(tensor.name) for tensor in open_gguf(file).tensors if len(tensor.shape) > 1]
     rewrite_gguf(file, target, dict.fromkeys(matrices, lambda weight: weight), Packing.Q8_0)
     return target
+
+
+def gentle(target: Backbone | dict[str, tuple[int, int]], rank: int) -> Adapter:
+    """An adapter that is felt, and not as large as the weights: there no network bears llama.cpp's rounding."""
+    large = random_adapter(target, rank=rank)
+    return Adapter({name: part.scaled(0.1) for name, part in large.modules.items()})

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from gguf import GGUFWriter
 
-from calora.adapter import Adapter, Factors
+from calora.adapter import Adapter
 from calora.backbone import Backbone
 from calora.errors import CaloraError
 from calora.export import export_adapter, read_layout
@@ -15,14 +15,9 @@ from calora.export.runtimes import llama_probe
 from calora.export.verification import verify_export
 from calora.serving.llama import LlamaServer
 from tests.conftest import assert_same_updates, random_adapter
+from tests.export.conftest import gentle
 
 Pair = tuple[Backbone, Path]
-
-
-def gentle(backbone: Backbone, rank: int) -> Adapter:
-    """An adapter that is felt, and not as large as the weights: there no network bears llama.cpp's rounding."""
-    large = random_adapter(backbone, rank=rank)
-    return Adapter({name: Factors(part.a, 0.1 * part.b) for name, part in large.modules.items()})
 
 
 def test_the_tiny_file_is_the_tiny_model(pair: Pair) -> None:
@@ -46,8 +41,7 @@ def test_llama_cpp_gives_the_logits_of_the_file(pair: Pair, tmp_path: Path) -> N
 
 
 def test_so_it_does_on_a_packed_backbone(packed: Path, tmp_path: Path) -> None:
-    layout = read_layout(packed)
-    adapter = Adapter({name: part.scaled(0.1) for name, part in random_adapter(layout.shapes).modules.items()})
+    adapter = gentle(read_layout(packed).shapes, 3)
     export_adapter(adapter, "gguf", tmp_path / "a.gguf", packed, dtype="float32")
     found = verify_export(tmp_path / "a.gguf", str(packed), adapter)
     assert [check for check in found.checks if not check.held] == []

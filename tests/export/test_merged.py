@@ -12,7 +12,7 @@ from calora.export.probes import reference_logprobs
 from calora.export.runtimes import llama_probe
 from calora.serving.llama import LlamaServer
 from tests.conftest import random_adapter
-from tests.export.test_gguf import gentle
+from tests.export.conftest import gentle
 
 Pair = tuple[Backbone, Path]
 IDS = list(range(3, 120))

@@ -9,7 +9,7 @@ from calora.errors import CaloraError
 from calora.export import export_adapter
 from calora.export.verification import verify_export
 from tests.conftest import random_adapter
-from tests.export.test_gguf import gentle
+from tests.export.conftest import gentle
 
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen2", "stablelm", "gemma3"])

@@ -8,7 +8,7 @@ from calora.errors import CaloraError
 from calora.export import export_adapter, exporters, read_manifest
 from calora.export.verification import verify_export
 from tests.conftest import random_adapter
-from tests.export.test_gguf import gentle
+from tests.export.conftest import gentle
 
 Pair = tuple[Backbone, Path]
 

@@ -10,9 +10,25 @@ from calora.backbone import Backbone
 from calora.export import export_adapter, runtimes
 from calora.export.verification import verify_export
 from tests.conftest import random_adapter
-from tests.export.test_gguf import gentle
+from tests.export.conftest import gentle
 
 Pair = tuple[Backbone, Path]
+
+
+@pytest.fixture
+def exported(pairs: dict[str, Pair], tmp_path: Path) -> tuple[Path, str]:
+    """A file that is as it should be, and its backbone's."""
+    backbone, file = pairs["llama"]
+    export_adapter(gentle(backbone, 3), "gguf", tmp_path / "a.gguf", file, dtype="float32")
+    return tmp_path / "a.gguf", str(file)
+
+
+def failed(file: Path, backbone: str, adapter: Adapter | None = None) -> list[str]:
+    """The checks of an exported file that do not hold."""
+    found = verify_export(file, backbone, adapter)
+    names = [check.name for check in found.checks if not check.held]
+    assert found.held == (not names)
+    return names
 
 
 def test_a_file_whose_rows_are_not_turned_is_found_out(
@@ -23,46 +39,41 @@ def test_a_file_whose_rows_are_not_turned_is_found_out(
     with monkeypatch.context() as patched:
         patched.setattr("calora.export.gguf.permuted_rows", lambda values, heads, reverse=False: values)
         export_adapter(adapter, "gguf", tmp_path / "a.gguf", file, dtype="float32")
-    found = {check.name: check.held for check in verify_export(tmp_path / "a.gguf", str(file), adapter).checks}
-    assert found["it changes the logits"]
-    assert not found["storing it cost little"]
+    names = failed(tmp_path / "a.gguf", str(file), adapter)
+    assert "storing it cost little" in names
+    assert "it changes the logits" not in names
 
 
 def test_an_adapter_that_does_nothing_is_found_out(pairs: dict[str, Pair], tmp_path: Path) -> None:
     backbone, file = pairs["qwen2"]
     nothing = Adapter({name: Factors(part.a, 0 * part.b) for name, part in random_adapter(backbone).modules.items()})
     export_adapter(nothing, "gguf", tmp_path / "a.gguf", file, dtype="float32")
-    found = verify_export(tmp_path / "a.gguf", str(file))
-    assert [check.name for check in found.checks if not check.held] == ["it changes the logits"]
-    assert not found.held
+    assert failed(tmp_path / "a.gguf", str(file)) == ["it changes the logits"]
+
+
+def test_what_is_right_has_no_check_that_fails(exported: tuple[Path, str]) -> None:
+    assert failed(*exported) == []
 
 
 def test_a_file_that_llama_cpp_reads_otherwise_than_calora_is_found_out(
-    pairs: dict[str, Pair], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    exported: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    backbone, file = pairs["llama"]
-    export_adapter(gentle(backbone, 3), "gguf", tmp_path / "a.gguf", file, dtype="float32")
     read = runtimes.read_gguf_adapter
 
     def stronger(path: Path, layout: Any) -> Adapter:
         return Adapter({name: part.scaled(1.3) for name, part in read(path, layout).modules.items()})
 
     monkeypatch.setattr(runtimes, "read_gguf_adapter", stronger)
-    found = verify_export(tmp_path / "a.gguf", str(file))
-    failed = [check.name for check in found.checks if not check.held]
-    assert failed == ["the logits are the reference's", "so are the likeliest tokens"]
+    assert failed(*exported) == ["the logits are the reference's", "so are the likeliest tokens"]
 
 
 def test_a_runtime_that_does_not_switch_it_off_is_found_out(
-    pairs: dict[str, Pair], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    exported: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    backbone, file = pairs["qwen2"]
-    export_adapter(gentle(backbone, 3), "gguf", tmp_path / "a.gguf", file, dtype="float32")
     ask = runtimes.llama_probe
 
     def never_quite_off(server: Any, scales: dict[str, float], *text: Any) -> Any:
         return ask(server, {name: scale or 0.01 for name, scale in scales.items()}, *text)
 
     monkeypatch.setattr(runtimes, "llama_probe", never_quite_off)
-    found = verify_export(tmp_path / "a.gguf", str(file))
-    assert [check.name for check in found.checks if not check.held] == ["scale 0 is the backbone"]
+    assert failed(*exported) == ["scale 0 is the backbone"]

@@ -1,3 +1,4 @@
+import re
 from typing import Any
 
 import numpy as np
@@ -6,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from calora.adapter import Adapter, Factors
+from calora.errors import CaloraError
 from calora.merging import Merge, linear_factors, linear_product
 from tests.conftest import assert_same_updates, random_adapter
 
@@ -98,6 +100,32 @@ def test_a_module_that_one_adapter_lacks_is_a_zero_update_there() -> None:
         np.testing.assert_allclose(dense(merged, up), 0.5 * dense(whole, up), atol=1e-6)
         np.testing.assert_allclose(dense(merged, q), 0.5 * dense(whole, q) + 2 * dense(part, q), atol=1e-5)
     np.testing.assert_allclose(dense(linear_factors([whole, part]), up), 0.25 * dense(whole, up), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("merge", "adapters", "weights", "message"),
+    [
+        (
+            linear_factors,
+            [random_adapter(SHAPES, rank=2), random_adapter(SHAPES, rank=4)],
+            None,
+            r"q_proj has ranks [2, 4]",
+        ),
+        (linear_product, [], None, "nothing to merge"),
+        (linear_factors, [], None, "nothing to merge"),
+        (linear_product, several(0, 2), [1.0], "1 strengths for 2 adapters"),
+        (linear_product, several(0, 2), [1.0, float("nan")], "not all finite"),
+        (
+            linear_product,
+            [random_adapter(SHAPES), random_adapter({"layers.0.q_proj": (4, 5)}, name="reply")],
+            None,
+            "reply: layers.0.q_proj is (4, 5), the adapters before it have (6, 5)",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_named(merge: Any, adapters: list[Adapter], weights: Any, message: str) -> None:
+    with pytest.raises(CaloraError, match=re.escape(message)):
+        merge(adapters, weights)
 
 
 def test_a_merge_in_words_is_the_merge_itself() -> None:

@@ -7,11 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calora.merging import ties
+from calora.adapter import Adapter
+from calora.backbone import Backbone
+from calora.merging import ties, truncated
 from calora.merging.sparse import least_kept, trim
 from calora.merging.ties import disjoint_mean
 from tests.conftest import random_adapter
-from tests.merging.helpers import SHAPES, Q, assert_same, dense, several
+from tests.merging.helpers import SHAPES, Q, assert_same, dense, peft_weighted, several
 
 densities = st.sampled_from([0.1, 0.2, 0.5, 0.75, 1.0])
 
@@ -107,3 +109,13 @@ def test_agreeing_strengths_that_cancel_divide_by_nothing(strengths: Sequence[fl
 def test_equal_updates_are_their_own_merge() -> None:
     adapter = random_adapter(SHAPES)
     assert_same(ties([adapter, adapter, adapter], density=1.0), adapter)
+
+
+@pytest.mark.parametrize("sign", ["total", "frequency"])
+def test_pefts_ties_svd_is_ours_truncated(llama: Backbone, sign: Any) -> None:
+    adapters: list[Adapter] = [random_adapter(llama, seed) for seed in (1, 2, 3)]
+    weights = (1.0, 0.5, -0.75)
+    expected = peft_weighted(llama, adapters, weights, "ties_svd", density=0.25, svd_rank=8, majority_sign_method=sign)
+    cut, errors = truncated(ties(adapters, weights, density=0.25, sign=sign), rank=8)
+    assert_same(cut, expected, tolerance=1e-4)  # two SVDs of one float32 matrix
+    assert min(errors.values()) > 0.05

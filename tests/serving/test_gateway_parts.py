@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Generator
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from calora.serving import Piece
@@ -25,7 +25,6 @@ def pieces(texts: list[str]) -> Generator[Piece]:
         yield Piece(text, number, 1, "length" if number == len(texts) else None)
 
 
-@settings(max_examples=100)
 @given(
     st.lists(st.text("ab \n", max_size=4), min_size=1, max_size=8),
     st.lists(st.text("ab \n", min_size=1, max_size=4), max_size=4),

@@ -48,11 +48,11 @@ def auto_merge(case: Case, budget: int = BUDGET) -> Plan:
         merged = merge(values[:-1], best.method, best.strengths)
         return one_pass(backbone, case.composition, merged)
 
-    def found(values: Sequence[Any]) -> dict[str, Any]:
-        best: Trial = values[-1].tried[0]
-        return {"method": best.method, "strengths": list(best.strengths)}
-
-    return Plan(passes, (*adapter_steps(case), _search_step(case, budget)), found=found)
+    return Plan(
+        passes,
+        (*adapter_steps(case), _search_step(case, budget)),
+        found=lambda values: values[-1].tried[0].model_dump(mode="json"),
+    )
 
 
 def _search_step(case: Case, budget: int) -> Step[Found]:
