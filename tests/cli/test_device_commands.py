@@ -55,8 +55,10 @@ def test_a_bundle_is_made_added_to_and_checked(made: Made, calora: Run, tmp_path
     )
     assert (code, err) == (0, "")
     assert "b: adapters 4, compositions 1" in out
+    assert "b is whole" not in out, "it was not asked"
     code, out, err = calora("bundle", "b", "--calibration", other, "--check")
     assert (code, err) == (0, "")
+    assert "b is whole: its files and its backbone are those that were bundled" in out
     assert "b: adapters 4, compositions 2" in out
     code, out, err = calora("bundle", "b", *adapters, "--backbone", made.model)
     assert code == 2

@@ -41,5 +41,7 @@ def command(
         raise CaloraError("nothing to do", "give --adapter and --calibration folders, or --check")
     bundle = open_bundle(folder, None if include_backbone else backbone)
     Console().print(sizes_table(bundle))
-    if check and (wrong := check_bundle(bundle)):
-        raise CaloraError(f"{folder} is not whole: {'; '.join(wrong)}", "make the bundle again")
+    if check:
+        if wrong := check_bundle(bundle):
+            raise CaloraError(f"{folder} is not whole: {'; '.join(wrong)}", "make the bundle again")
+        print(f"{folder} is whole: its files and its backbone are those that were bundled")
