@@ -20,7 +20,9 @@ from rich.table import Table
 
 from calora.adapter import Adapter, Factors, adapter_sha256, read_adapter
 from calora.backbone import Backbone
+from calora.backbone_files import backbone_sha256
 from calora.bench.case import EVALUATION_SEED
+from calora.bench.cells import backbone_label
 from calora.calibration import Calibration, CalibrationCard, Kind, fold, read_calibration, write_calibration
 from calora.corpus import load_everyday, make_examples, spread
 from calora.export import export_adapter
@@ -41,7 +43,7 @@ KINDS: tuple[Kind, ...] = ("column-bias", "low-rank")
 
 def packed(backbone: str, packing: str, place: Path) -> Path:
     """The backbone's file with its adapted matrices in another type."""
-    path = place / f"{backbone}-{packing}.gguf"
+    path = place / f"{backbone_label(backbone)}-{backbone_sha256(backbone)[:8]}-{packing}.gguf"
     if not path.exists():
         loaded = Backbone.load(backbone)
         zero = {

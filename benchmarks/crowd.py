@@ -32,7 +32,8 @@ from rich.progress import track
 from rich.table import Table
 
 from calora.adapter import adapter_sha256, read_adapter
-from calora.backbone import Backbone, backbone_sha256
+from calora.backbone import Backbone
+from calora.backbone_files import backbone_sha256
 from calora.calibration import CalibrationCard, write_calibration
 from calora.corpus import Example, load_everyday, make_examples
 from calora.export.layout import read_layout

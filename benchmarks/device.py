@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from calora.adapter import Adapter, AdapterCard, Factors, adapter_sha256, read_adapter, write_adapter
-from calora.backbone import backbone_sha256
+from calora.backbone_files import backbone_sha256
 from calora.calibration import (
     Calibration,
     CalibrationCard,

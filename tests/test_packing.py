@@ -8,7 +8,8 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from calora.backbone import Backbone, backbone_sha256
+from calora.backbone import Backbone
+from calora.backbone_files import backbone_sha256
 from calora.errors import CaloraError
 from calora.packing import loading_options, packed_sha256, split_packing
 from tests.conftest import adapter_logits, random_adapter

@@ -11,19 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calora.adapter import Adapter, AdapterCard, module_kind
+from calora.backbone_files import backbone_sha256, folder_sha256, hub_folder
 from calora.embedded import EMBEDDED, cache_folder, embedded_gguf
 from calora.errors import CaloraError
 from calora.merging import DenseUpdate
 from calora.packing import keep_gradients, loading_options, packed_sha256, split_packing
 from calora.processes import local_rank
-from calora.storage import made_once, sha256_of, writing_folder
+from calora.storage import made_once, writing_folder
 from calora.tasks import Composition, Prompt
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-_PICKLED = "pytorch_model*.bin"  # transformers reads them as weights alone, and runs nothing
 _DATE = "26 Jul 2024"  # that Llama 3's own template has where there is no clock
 _FUSED = re.compile(r"(qkv|query_key_value|gate_up|c_attn|W_pack|in_proj)")
 
@@ -62,8 +62,8 @@ class Backbone:
         path, short = Path(plain), str(dtype).rpartition(".")[2]
         options = loading_options(packing, path.suffix == ".gguf", dtype)
         if plain not in EMBEDDED and path.suffix != ".gguf":
-            path = path if path.is_dir() else _hub_folder(plain)  # asked for once
-            return cls(name_or_path, packed_sha256(_folder_sha256(path), packing), *_load(path, dtype, **options))
+            path = path if path.is_dir() else hub_folder(plain)  # asked for once
+            return cls(name_or_path, packed_sha256(folder_sha256(path), packing), *_load(path, dtype, **options))
         own = backbone_sha256(plain)
         if plain in EMBEDDED:
             file = embedded_gguf(plain)
@@ -166,21 +166,6 @@ def chat_text(tokenizer: Any, message: str) -> str:
     return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **variables))
 
 
-def backbone_sha256(name_or_path: str) -> str:
-    """The SHA-256 by which artefacts name a backbone, without loading it; arguments and errors as `Backbone.load`."""
-    plain, packing = split_packing(name_or_path)
-    path = Path(plain)
-    if plain in EMBEDDED:
-        sha256 = EMBEDDED[plain].sha256
-    elif path.suffix == ".gguf":
-        if not path.exists():
-            raise CaloraError(f"{path} does not exist", "expected a GGUF file")
-        sha256 = sha256_of(path)
-    else:
-        sha256 = _folder_sha256(path if path.is_dir() else _hub_folder(plain))
-    return packed_sha256(sha256, packing)
-
-
 @lru_cache
 def native_dtype() -> "torch.dtype":
     """bfloat16 on a GPU, or where this processor multiplies it faster than float32; else float32.
@@ -275,54 +260,3 @@ def _dequantised(file: Path, dtype: "torch.dtype", folder: Path) -> Path:
                 raise OSError(errno.ENOSPC if "os error 28" in str(error) else errno.EIO, str(error)) from error
             tokenizer.save_pretrained(temporary)
     return folder
-
-
-def config_folder(name_or_path: str) -> Path:
-    """A folder with a backbone's config.json, without its weights where they are on the hub.
-
-    Args:
-        name_or_path: A folder, or a hub id (`owner/name`, or `owner/name@revision`).
-
-    Raises:
-        CaloraError: There is no such folder, and the hub does not give it.
-    """
-    path = Path(name_or_path)
-    return path if path.exists() else _from_hub(name_or_path, ["config.json"])
-
-
-def _hub_folder(name: str) -> Path:
-    beside = ["*.json", "*.model", "*.txt", "*.jinja"]
-    folder = _from_hub(name, [*beside, "*.safetensors"])
-    if next(folder.glob("*.safetensors"), None) is None:  # an old repository, whose weights torch has pickled
-        folder = _from_hub(name, [*beside, _PICKLED])
-    return folder
-
-
-def _from_hub(name: str, patterns: list[str]) -> Path:
-    try:
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-    except ModuleNotFoundError as error:  # on a device
-        raise CaloraError(
-            f"backbone {name!r} is no embedded name, no file or folder", f"embedded names: {', '.join(EMBEDDED)}"
-        ) from error
-    owner, _, revision = name.partition("@")
-    try:
-        return Path(snapshot_download(owner, revision=revision or None, allow_patterns=patterns))
-    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise CaloraError(
-            f"backbone {name!r} is no embedded name, no file or folder, and the hub does not give it: "
-            f"{str(error).splitlines()[0]}",
-            f"embedded names: {', '.join(EMBEDDED)}",
-        ) from error
-
-
-def _folder_sha256(folder: Path) -> str:
-    import hashlib
-
-    files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob(_PICKLED))
-    if not files:
-        raise CaloraError(f"{folder} holds no safetensors file", "expected config.json, *.safetensors and a tokenizer")
-    if len(files) == 1:
-        return sha256_of(files[0])
-    return hashlib.sha256("".join(sha256_of(file) for file in files).encode()).hexdigest()

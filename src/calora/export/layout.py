@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from calora.adapter import Adapter
-from calora.backbone import config_folder
+from calora.backbone_files import config_folder
 from calora.embedded import EMBEDDED, embedded_gguf
 from calora.errors import CaloraError
 from calora.export.packed import open_gguf

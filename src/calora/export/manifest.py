@@ -6,7 +6,8 @@ from pydantic import BaseModel, ConfigDict
 
 import calora
 from calora.adapter import Adapter
-from calora.backbone import backbone_sha256, warn_of_other_weights
+from calora.backbone import warn_of_other_weights
+from calora.backbone_files import backbone_sha256
 from calora.errors import CaloraError
 from calora.export.layout import Layout, read_layout
 from calora.export.ranks import fit_rank

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from calora.adapter import Adapter, Factors
-from calora.backbone import backbone_sha256
+from calora.backbone_files import backbone_sha256
 from calora.calibration import Calibration, check_calibration, foldable, read_calibration
 from calora.embedded import EMBEDDED, embedded_gguf
 from calora.errors import CaloraError

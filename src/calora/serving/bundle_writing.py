@@ -7,7 +7,8 @@ from pathlib import Path
 
 import calora
 from calora.adapter import AdapterCard, adapter_sha256, read_adapter
-from calora.backbone import backbone_sha256, warn_of_other_weights
+from calora.backbone import warn_of_other_weights
+from calora.backbone_files import backbone_sha256
 from calora.calibration import Calibration, read_calibration
 from calora.embedded import EMBEDDED
 from calora.errors import CaloraError
