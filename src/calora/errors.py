@@ -1,4 +1,4 @@
-"""The one exception a user sees: what is wrong, where, and a hint to mend it."""
+"""The exceptions a user sees: what is wrong, where, and a hint to mend it."""
 
 
 class CaloraError(Exception):
@@ -12,3 +12,7 @@ class CaloraError(Exception):
     def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)
         self.hint = hint
+
+
+class MachineError(CaloraError):
+    """The machine or the network failed, whatever was asked for: a full disk, a hub that does not answer."""

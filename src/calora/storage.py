@@ -19,7 +19,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
-from calora.errors import CaloraError
+from calora.errors import CaloraError, MachineError
 
 Card = TypeVar("Card", bound=BaseModel)
 Array = NDArray[np.float32]
@@ -30,7 +30,7 @@ def writing_folder(path: Path) -> Iterator[Path]:
     """Give a temporary folder that becomes `path` when the block ends well, and is removed when it does not.
 
     Raises:
-        CaloraError: The disk is full, or the place may not be written.
+        MachineError: The disk is full, or the place may not be written.
     """
     temporary: Path | None = None
     try:
@@ -54,7 +54,7 @@ def made_once(path: Path) -> Iterator[None]:
     """Let one process at a time make a file or folder that others make as well; look again whether it is there.
 
     Raises:
-        CaloraError: The place may not be written.
+        MachineError: The place may not be written.
     """
     lock = FileLock(path.with_name(f".{path.name}.lock"))
     try:
@@ -87,7 +87,7 @@ def writing_file(path: Path) -> Iterator[Path]:
     """Give a temporary file that becomes `path` when the block ends well, and is removed when it does not.
 
     Raises:
-        CaloraError: The disk is full, or the place may not be written.
+        MachineError: The disk is full, or the place may not be written.
     """
     temporary: Path | None = None
     try:
@@ -109,13 +109,13 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all.
 
     Raises:
-        CaloraError: The disk is full, or the place may not be written.
+        MachineError: The disk is full, or the place may not be written.
     """
     with writing_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def _os_problem(error: OSError, path: Path) -> CaloraError:
+def _os_problem(error: OSError, path: Path) -> MachineError:
     reason = {
         errno.ENOSPC: "the disk is full",
         errno.EACCES: "no write permission",
@@ -124,7 +124,7 @@ def _os_problem(error: OSError, path: Path) -> CaloraError:
         errno.ENOTDIR: "a part of the path is a file, not a folder",
         errno.EEXIST: "a part of the path is a file, not a folder",
     }.get(error.errno or 0, str(error))
-    return CaloraError(
+    return MachineError(
         f"cannot write {path}: {reason}", "free some space or choose another place; nothing was left there"
     )
 

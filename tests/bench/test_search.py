@@ -1,3 +1,4 @@
+import errno
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,6 +9,7 @@ import pytest
 from calora.bench.search import Search, choose
 from calora.bench.store import StepFailedError
 from calora.errors import CaloraError
+from calora.storage import writing_folder
 from calora.tasks import Composition
 
 RATES = (1.0, 2.0, 3.0)
@@ -53,10 +55,35 @@ def test_a_candidate_that_fails_costs_only_itself(search: Search) -> None:
     assert search.found == choice
 
 
-def test_what_says_nothing_of_the_candidate_ends_the_search(search: Search) -> None:
-    with pytest.raises(StepFailedError):
-        choose(search, scoring({3.0: diverged(OSError("no space left"))}))
-    assert not search.path.exists()
+def full_disk(path: Path) -> CaloraError:
+    """What calora's own writers raise there."""
+    with pytest.raises(CaloraError, match="the disk is full") as caught, writing_folder(path):
+        raise OSError(errno.ENOSPC, "no space left")
+    return caught.value
+
+
+@pytest.mark.parametrize("in_a_step", [True, False])
+def test_what_says_nothing_of_the_candidate_ends_the_search(search: Search, in_a_step: bool) -> None:
+    for reason in (full_disk(search.path.with_name("x")), OSError("no space left")):
+        error = diverged(reason) if in_a_step else reason
+        with pytest.raises(type(error)):
+            choose(search, scoring({3.0: error}))
+        assert not search.path.exists()
+
+
+def test_equal_shares_of_dialogues_are_a_tie_whatever_their_rounding(search: Search) -> None:
+    """19 and 24 of 36 are 43 of 72, as 21 and 22 are; the mean of the rounded shares is not the same."""
+    shares = {1.0: (21, 22), 2.0: (19, 24), 3.0: (0, 0)}
+
+    def answer(place: Any, options: Any) -> Any:
+        found = shares[options["rate"]][place.case.composition == Composition.parse("reply+de")]
+        rouge = 9.0 if options["rate"] == 1.0 else 5.0
+        scores = {"retrieval": round(100 * found / 36, 4), "masked_rougeL": rouge, "masked_weighted": rouge}
+        return SimpleNamespace(scores=scores)
+
+    choice = choose(search, answer)
+    assert choice.tried[1].retrieval > choice.tried[0].retrieval
+    assert choice.options == {"rate": 1.0}
 
 
 def test_where_every_candidate_fails_the_first_is_told(search: Search) -> None:

@@ -10,7 +10,7 @@ from calora.bench.case import Case, Workplace
 from calora.bench.cells import Cell
 from calora.bench.rows import Choice, Place, Row, Trial, candidates_of, choice_file
 from calora.bench.store import StepFailedError
-from calora.errors import CaloraError
+from calora.errors import CaloraError, MachineError
 from calora.storage import fingerprint, read_card, write_text
 
 
@@ -71,6 +71,7 @@ def choose(search: Search, answer: Callable[[Place, Mapping[str, Any]], Cell]) -
     Raises:
         CaloraError: No candidate came to its end. One that diverged, or cannot be, does not end the search: it is
             written down with its reason.
+        MachineError, StepFailedError: The disk is full, or the like.
     """
     tried = []
     metrics = [f"masked_{place.case.composition.metric}" for place in search.places]
@@ -78,8 +79,9 @@ def choose(search: Search, answer: Callable[[Place, Mapping[str, Any]], Cell]) -
         try:
             cells = [answer(place, options) for place in search.places]
         except (CaloraError, StepFailedError) as error:
-            if isinstance(error, StepFailedError) and not isinstance(error.reason, CaloraError):
-                raise  # a full disk or the like says nothing of the candidate
+            reason = error.reason if isinstance(error, StepFailedError) else error
+            if isinstance(reason, MachineError) or not isinstance(reason, CaloraError):
+                raise  # that says nothing of the candidate
             tried.append(Trial(options=dict(options), failed=str(error)))
             continue
         retrieval = fmean([cell.scores["retrieval"] for cell in cells])
@@ -91,7 +93,8 @@ def choose(search: Search, answer: Callable[[Place, Mapping[str, Any]], Cell]) -
             f"no candidate of {search.row.label} came to its end, the first: {tried[0].failed}",
             "give the approach other options, or leave out its tuned setting",
         )
-    best = max(ended, key=lambda trial: (trial.retrieval, trial.rouge))
+    # The means of scores that were rounded differ in their last digits where they are the same share of dialogues.
+    best = max(ended, key=lambda trial: (round(trial.retrieval, 3), trial.rouge))
     choice = Choice(approach=search.row.approach.name, options=best.options, tried=tried, key=search.key)
     write_text(search.path, choice.model_dump_json(indent=2) + "\n")
     return choice
