@@ -74,6 +74,38 @@ def test_what_was_made_from_a_parent_that_was_made_anew_is_made_again(
     assert made == ["second", "third"]
 
 
+def test_what_was_killed_before_it_told_its_parents_is_made_again(
+    tmp_path: Path, step: Counted, made: list[str]
+) -> None:
+    first = step("first")
+    second = step("second", first)
+    Store(tmp_path).get(second)
+    (tmp_path / "records" / f"{second.key}.json").unlink()
+    write_text(Store(tmp_path).path(first), "another")
+    made.clear()
+    assert Store(tmp_path).get(second) == "another word"
+    assert made == ["second"]
+
+
+def test_what_was_begun_with_other_parents_is_not_gone_on_with(tmp_path: Path, step: Counted) -> None:
+    first = step("first")
+
+    def make(target: Path, work: Path, parents: list[Made[Any]]) -> None:
+        checkpoint = work / "checkpoint"
+        begun = checkpoint.read_text() if checkpoint.exists() else str(parents[0].value)
+        write_text(checkpoint, begun)
+        if begun == "word" and not target.with_name("twice").exists():
+            write_text(target.with_name("twice"), "")
+            raise KeyboardInterrupt
+        write_text(target, begun)
+
+    wanted = Step("text", "second", {}, make, lambda path: path.read_text(), (first,))
+    with pytest.raises(KeyboardInterrupt):
+        Store(tmp_path).get(wanted)
+    write_text(Store(tmp_path).path(first), "another")
+    assert Store(tmp_path).get(wanted) == "another"
+
+
 def test_the_name_alone_decides_nothing(step: Counted) -> None:
     assert step("one").key == step("two").key
     assert step("one").key != step("one", word="other").key

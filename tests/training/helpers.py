@@ -64,10 +64,11 @@ def calibrate(
     kind: Kind = "low-rank",
     judge: Callable[[], float] | None = None,
     settings: TrainingSettings = SETTINGS,
+    strengths: tuple[float, float] | None = None,
 ) -> Calibration:
     from calora.training.calibration import train_calibration
 
-    merged = linear_factors([random_adapter(backbone, seed) for seed in (1, 2)])
+    merged = linear_factors([random_adapter(backbone, seed) for seed in (1, 2)], strengths)
     examples = examples_of(rows)
     card = make_card(backbone, kind)
     return train_calibration(backbone, merged, card, examples, examples, settings, work, judge=judge)

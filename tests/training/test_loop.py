@@ -123,6 +123,8 @@ def test_checkpoints_of_another_training_are_refused(
     for rows, wanted in ((train_rows, other), (train_rows[1:], settings)):
         with pytest.raises(CaloraError, match="work holds the checkpoints of another training"):
             calibrate(llama, rows, tmp_path / "work", settings=wanted)
+    with pytest.raises(CaloraError, match="another training"):  # of the same start, beside another merge
+        calibrate(llama, train_rows, tmp_path / "work", settings=settings, strengths=(1.0, 0.5))
 
 
 def test_the_best_epoch_is_found_where_its_folder_has_moved(

@@ -38,6 +38,7 @@ class Step(Generic[Value]):
         name: For people, and the first part of its file's name.
         settings: All that it depends on beside its parents, the version of the code that makes it included; JSON.
         parents: Steps whose values it is made from.
+        learns_from: The compositions whose examples it is trained on, where they are others than its own.
         make: Writes the artefact, whole or not at all: (target, a folder for checkpoints, what the parents gave).
         read: Reads it back, so that what goes on is what was stored.
     """
@@ -48,6 +49,7 @@ class Step(Generic[Value]):
     make: Callable[[Path, Path, list[Made[Any]]], None]
     read: Callable[[Path], Value]
     parents: "tuple[Step[Any], ...]" = ()
+    learns_from: tuple[str, ...] = ()
 
     @cached_property
     def key(self) -> str:
@@ -178,7 +180,10 @@ class Store:
         """Whether the artefact is there, and made from its parents as they are now, as far as these are there."""
         if not self.has(step):
             return False
-        made_from = (self.record(step) or {}).get("made_from", {})
+        record = self.record(step)
+        if record is None:
+            return not step.parents  # a run that was killed before it told what it is made from
+        made_from = record.get("made_from", {})
         return all(
             self._is_current(parent) and made_from.get(parent.key) in (None, _content(self.path(parent)))
             for parent in step.parents
@@ -187,7 +192,9 @@ class Store:
 
     def _make(self, step: Step[Any], parents: list[Made[Any]]) -> None:
         self.follow(step)
-        work = self.folder / "work" / step.key
+        made_from = {one.key: _content(made.path) for one, made in zip(step.parents, parents, strict=True)}
+        # What was begun with other parents' values is not gone on with.
+        work = self.folder / "work" / (fingerprint([step.key, made_from]) if made_from else step.key)
         begin = time.monotonic()
         step.make(self.path(step), work, parents)
         record = {
@@ -196,7 +203,7 @@ class Store:
             "seconds": round(time.monotonic() - begin, 1),
             "settings": dict(step.settings),
             "parents": [parent.key for parent in step.parents],
-            "made_from": {parent.key: _content(made.path) for parent, made in zip(step.parents, parents, strict=True)},
+            "made_from": made_from,
         }
         write_text(self._record_path(step), json.dumps(record, indent=2, ensure_ascii=False) + "\n")
         shutil.rmtree(work, ignore_errors=True)

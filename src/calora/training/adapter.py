@@ -121,6 +121,7 @@ def injected(
         if start is not None:
             _begin_with(backbone, start, parameters, rank, alpha)
         learner = Learner(backbone, parameters, autocast=model.dtype == torch.bfloat16)
+        learner.frozen.append(f"{alpha / rank} times B A")
         _follow_mode(learner, layers)
         with disable_input_dtype_casting(model):
             yield learner

@@ -59,7 +59,7 @@ def train_calibration(
         name: nn.Parameter(torch.tensor(value, device=device))  # a copy: the start is not to be changed
         for name, value in (fresh_tensors(card, merged, settings.seed) if start is None else start.tensors).items()
     }
-    learner = Learner(backbone, parameters)
+    learner = Learner(backbone, parameters, [merged])
     validation = EncodedExamples(backbone, card.prompt, validation_examples)
     updates = calibrated_updates(backbone, merged, card, parameters)
     with hooked(backbone, updates):

@@ -113,7 +113,7 @@ def train_dam(
         for module, (_, inside) in backbone.targets.items()
         for index in range(count)
     }
-    learner = _DamLearner(backbone, parameters)
+    learner = _DamLearner(backbone, parameters, adapters)
 
     def update(module: str) -> Update:
         weight = _weight(backbone, module)

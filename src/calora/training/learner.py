@@ -1,10 +1,13 @@
 """What is trained: the learnt parameters, and the loss of the frozen backbone that they act on."""
 
+import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
+from calora.adapter import Adapter
 from calora.backbone import Backbone
 from calora.errors import CaloraError
 from calora.processes import part_of_mean
@@ -19,14 +22,23 @@ class Learner(nn.Module):
     Args:
         backbone: Frozen; the parameters act on it through hooks or injected layers.
         parameters: Name to parameter.
+        frozen: Adapters and merges beside which they act.
         autocast: Whether the learnt matrices are multiplied in the backbone's precision by autocast.
     """
 
-    def __init__(self, backbone: Backbone, parameters: dict[str, nn.Parameter], autocast: bool = False) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        parameters: dict[str, nn.Parameter],
+        frozen: Sequence[Adapter] = (),
+        *,
+        autocast: bool = False,
+    ) -> None:
         super().__init__()
         self.learnt = nn.ParameterDict({name.replace(".", "|"): value for name, value in parameters.items()})
         _check_head(backbone)
         self._held = (backbone,)
+        self.frozen = [_content(adapter) for adapter in frozen]  # all that the values mean something beside
         self.autocast = autocast
         self.tokens = 0
 
@@ -84,6 +96,16 @@ class PartedLearner(Learner):
     def part_loss(self, ids: torch.Tensor, mask: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Mean loss over the completions of the current part, arguments [rows, length]."""
         return completion_loss(self.backbone.model, ids, mask, labels)
+
+
+def _content(adapter: Adapter) -> str:
+    """The SHA-256 of an adapter's updates."""
+    digest = hashlib.sha256()
+    for module, pair in sorted(adapter.modules.items()):
+        digest.update(module.encode())
+        for half in (pair.a, pair.b):
+            digest.update(half.tobytes())
+    return digest.hexdigest()
 
 
 def _check_head(backbone: Backbone) -> None:

@@ -112,7 +112,9 @@ def _epochs_left(checkpoint: str | None, settings: TrainingSettings) -> int:
     return round(state.epoch or 0) if losses and _stops(losses, settings.patience) else settings.epochs
 
 
-def _claim(work: Path, learner: Learner, data: tuple[Examples, Examples], settings: TrainingSettings) -> None:
+def _claim(
+    work: Path, learner: Learner, data: tuple[Examples, Examples], settings: TrainingSettings, title: str
+) -> None:
     """Write down whose checkpoints a folder holds.
 
     Raises:
@@ -120,7 +122,8 @@ def _claim(work: Path, learner: Learner, data: tuple[Examples, Examples], settin
     """
     start = {name: value.cpu().numpy().tobytes() for name, value in learner.values().items()}
     values = {name: hashlib.sha256(value).hexdigest() for name, value in start.items()}
-    own = fingerprint([learner.backbone.sha256, settings.model_dump(), values, [part.identity for part in data]])
+    beside = [learner.backbone.sha256, learner.frozen, title]
+    own = fingerprint([*beside, settings.model_dump(), values, [part.identity for part in data]])
     claim = work / "training.json"
     if not claim.exists():
         if is_first():
@@ -179,7 +182,7 @@ def train(
         settings: Learning rate, epochs and the like.
         work: Folder for checkpoints; training goes on from the last one there. Whoever calls removes it once what was
             trained is written.
-        title: Shown at the bar.
+        title: Shown at the bar; names what is trained.
         judge: The validation figure that chooses the epoch, higher is better; minus the loss if None.
 
     Returns:
@@ -189,7 +192,7 @@ def train(
         CaloraError: The folder holds another training's checkpoints.
     """
     work = work.resolve()  # checkpoints name each other by their paths
-    _claim(work, learner, (train_data, validation_data), settings)
+    _claim(work, learner, (train_data, validation_data), settings, title)
     checkpoint = _last_checkpoint(work)
     arguments = TrainingArguments(
         output_dir=str(work),

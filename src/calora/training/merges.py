@@ -77,13 +77,14 @@ def learn_strengths(
         adapters: What to merge, of the same modules.
         train_data: Examples whose answers are scored (`loss`), or say where to measure how sure the merge is
             (`entropy`); there they are to be what a model said itself.
-        validation_data: Likewise; the epoch with the lowest figure is kept.
+        validation_data: Likewise.
         settings: Learning rate (AdaMerging's is 1e-3), epochs and the like.
         work: Folder for checkpoints.
         composition: For the card.
         objective: What is made small.
         start: Every strength to begin with; 1/N if None, AdaMerging's is 0.3.
-        judge: Called with the values of an epoch in place; chooses the epoch instead of what is made small.
+        judge: Called with the values of an epoch in place; the epoch with the highest figure is kept. That with the
+            lowest of what is made small if None.
 
     Returns:
         Module to strengths [N], for `calora.merging.learnt.per_module`.
@@ -93,7 +94,7 @@ def learn_strengths(
     parameters = {
         module: nn.Parameter(torch.full((len(adapters),), first, device=device)) for module in adapters[0].modules
     }
-    learner = (_EntropyLearner if objective == "entropy" else Learner)(backbone, parameters)
+    learner = (_EntropyLearner if objective == "entropy" else Learner)(backbone, parameters, adapters)
 
     def update(module: str) -> Update:
         a, b, ranks = _joined(backbone, adapters, module)
@@ -126,12 +127,13 @@ def learn_projection(
         backbone: Its weights stay as they are, to the bit.
         adapters: What to merge, of the same modules, each of one rank.
         train_data: Composed examples.
-        validation_data: Likewise; the epoch with the lowest loss is kept.
+        validation_data: Likewise.
         settings: Learning rate, epochs and the like.
         work: Folder for checkpoints.
         composition: For the card.
         start: On C's diagonal to begin with; 1/N if None, the mean of the updates.
-        judge: Called with the values of an epoch in place; chooses the epoch. Validation loss if None.
+        judge: Called with the values of an epoch in place; the epoch with the highest figure is kept. That with the
+            lowest loss if None.
 
     Returns:
         Kind of module to C [R, R], for `calora.merging.learnt.projected`.
@@ -140,7 +142,7 @@ def learn_projection(
     ranks = {module_kind(module): sum(adapter.modules[module].rank for adapter in adapters) for module in modules}
     first = 1 / len(adapters) if start is None else start
     parameters = {kind: nn.Parameter(first * torch.eye(rank, device=device)) for kind, rank in ranks.items()}
-    learner = Learner(backbone, parameters)
+    learner = Learner(backbone, parameters, adapters)
 
     def update(module: str) -> Update:
         a, b, _ = _joined(backbone, adapters, module)

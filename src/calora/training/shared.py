@@ -57,7 +57,7 @@ def train_shared_calibration(
         name: nn.Parameter(torch.from_numpy(value).to(device))
         for name, value in fresh_tensors(card, members[0].merged, settings.seed).items()
     }
-    learner = PartedLearner(backbone, parameters)
+    learner = PartedLearner(backbone, parameters, [member.merged for member in members])
     updates = [calibrated_updates(backbone, member.merged, card, parameters) for member in members]
 
     def switching(module: str) -> Update:
