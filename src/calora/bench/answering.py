@@ -1,6 +1,7 @@
 """One cell of the grid: every dialogue answered, scored and written with its costs and where it comes from."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from calora.corpus import Split
 from calora.generation import Answer, Pass, answer_all
 from calora.versions import processor, versions
 
-_TIMED_TEXTS, _TIMED_TOKENS, _TIMED_ROUNDS = 8, 24, 2
+_TIMED_TEXTS, _TIMED_TOKENS, _TIMED_ROUNDS = 4, 24, 4
 
 
 def answer_cell(
@@ -39,7 +40,7 @@ def answer_cell(
         plan: Of the approach.
         values: What its parents gave.
         made: `settings`, `options`, `key`, and `adapters`: name to SHA-256.
-        timed: Whether the passes are timed against the bare backbone, at equal tokens.
+        timed: Whether the passes are timed against the bare backbone, at equal tokens; with torch alone.
         texts: Whether predictions repeat the dialogue and the reference.
     """
     case = place.case
@@ -48,10 +49,10 @@ def answer_cell(
     if plan.given is None:
         passes = plan.passes(case.backbone, values)
         asked = [example.text for example in examples] if plan.texts is None else plan.texts(examples)
-        with counting(place.row.title, len(asked) * len(passes)) as advance, peak_memory() as highest:
+        with counting(place.row.title, len(asked) * len(passes)) as advance, _peak_memory(case, asked) as highest:
             answers = _answered(case, passes, asked, advance)
             peak = highest()
-        if timed:
+        if timed and case.recipe.engine == "torch":
             times_bare = _times_bare(case, passes, asked)
     else:
         passes, answers = (), [Answer(text, 0, False, 0.0) for text in plan.given(examples)]
@@ -99,12 +100,26 @@ def _answered(case: Case, passes: Sequence[Pass], texts: Sequence[str], follow: 
     return case.place.vllm(case.backbone_name).answer_all(passes, texts, max_tokens=limit, follow=follow)
 
 
+@contextmanager
+def _peak_memory(case: Case, texts: Sequence[str]) -> Iterator[Callable[[], float | None]]:
+    """As `peak_memory`; what a backbone reads from its file when it first answers is none of an approach's."""
+    if case.recipe.engine != "torch":  # another one takes its memory before, and by its own rules
+        yield lambda: None
+        return
+    answer_all(case.backbone, one_pass(case.backbone, case.composition, None), texts[:1], max_tokens=1)
+    with peak_memory() as highest:
+        yield highest
+
+
 def _times_bare(case: Case, passes: Sequence[Pass], texts: Sequence[str]) -> float:
     """Time of an approach's passes as a multiple of one pass of the bare backbone, at equal tokens and in turn."""
+    bare = one_pass(case.backbone, case.composition, None)
+    if list(passes) == bare:
+        return 1.0
     return time_passes(
         case.backbone,
         passes,
-        one_pass(case.backbone, case.composition, None),
+        bare,
         texts[:_TIMED_TEXTS],
         tokens=_TIMED_TOKENS,
         rounds=_TIMED_ROUNDS,

@@ -28,7 +28,7 @@ class Costs(BaseModel):
         prompt_tokens: Mean tokens that were read a request, over all passes.
         shared_by: How many compositions the parameters serve.
         times_bare: Time of a request when each pass generates just so many tokens, as a multiple of one such pass of
-            the bare backbone, taken in turn with it; None where it was not measured.
+            the bare backbone, taken in turn with it, 1 where it is just that; None where it was not measured.
         peak_mebibytes: The most memory that answering took beside the loaded backbone and adapters; None likewise.
         parameters: Learnt for the composition.
         updates: Steps of the training that learnt them.
@@ -239,9 +239,3 @@ def set_aside(path: Path) -> None:
             target = path.parent.parent / "stale" / file.parent.name / file.name
             target.parent.mkdir(parents=True, exist_ok=True)
             file.replace(target)
-
-
-def remove_cell(path: Path) -> None:
-    """Remove a cell and its predictions."""
-    predictions_file(path).unlink(missing_ok=True)
-    path.unlink(missing_ok=True)

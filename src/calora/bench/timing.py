@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import torch
 from pydantic import BaseModel, ConfigDict
 
 from calora.backbone import Backbone
@@ -55,16 +54,18 @@ def time_passes(
         several: Those of the second.
         texts: Answered as one batch.
         tokens: Of each pass.
-        rounds: How often, in turn; what a noisy machine does to one it does to the other.
+        rounds: How often, in turn, and each time the other one first; what a noisy machine does to one it does to
+            the other.
         follow: Told of each round.
     """
-    measured: tuple[list[float], list[float]] = ([], [])
-    for _ in range(rounds):
-        for seconds, passes in zip(measured, (one, several), strict=True):
+    first, second = list[float](), list[float]()
+    for number in range(rounds):
+        ways = [(first, one), (second, several)]
+        for seconds, passes in ways if number % 2 == 0 else reversed(ways):
             answers = answer_all(backbone, passes, texts, batch_size=len(texts), force_tokens=tokens)
             seconds.append(sum(answer.seconds for answer in answers))
         follow(1)
-    return Timing(tokens=tokens, texts=len(texts), one=measured[0], several=measured[1])
+    return Timing(tokens=tokens, texts=len(texts), one=first, several=second)
 
 
 @contextmanager
@@ -75,6 +76,8 @@ def peak_memory() -> Iterator[Callable[[], float | None]]:
         What gives the most so far, in MiB: of a GPU's memory if there is one, else of the process's; None where the
         system does not tell (it is Linux that does).
     """
+    import torch
+
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import fmean, median
 
 from calora.approaches.registry import approaches
 from calora.errors import CaloraError
@@ -78,8 +78,9 @@ class MainRow:
         prompt_tokens: Read a request, over all passes.
         tokens: Generated a request, over all passes.
         seconds: A request, decoded in batches.
-        times_bare: Time at equal tokens, as a multiple of one pass of the bare backbone; None if no cell has it.
-        peak_mebibytes: What answering took beside the loaded backbone, the most of any cell; None if no cell has it.
+        times_bare: Time at equal tokens, as a multiple of one pass of the bare backbone, the median of its cells; None
+            if no cell has it.
+        peak_mebibytes: What answering took beside the loaded backbone, the median of its cells; None if no cell has it.
     """
 
     label: str
@@ -228,6 +229,7 @@ def _row(results: Results, label: str, measure: Measure, against: Against | None
     }
     costs = [cell.costs for cell in results.cells(label)]
     times = [cost.times_bare for cost in costs if cost.times_bare is not None]
+    peaks = [cost.peak_mebibytes for cost in costs if cost.peak_mebibytes is not None]
     return MainRow(
         label=label,
         title=results.titles[label],
@@ -247,8 +249,8 @@ def _row(results: Results, label: str, measure: Measure, against: Against | None
         prompt_tokens=fmean([cost.prompt_tokens for cost in costs]),
         tokens=fmean([cost.tokens for cost in costs]),
         seconds=fmean([cost.seconds for cost in costs]),
-        times_bare=fmean(times) if times else None,
-        peak_mebibytes=max((cost.peak_mebibytes for cost in costs if cost.peak_mebibytes is not None), default=None),
+        times_bare=median(times) if times else None,
+        peak_mebibytes=median(peaks) if peaks else None,
     )
 
 

@@ -222,13 +222,14 @@ def _costs() -> list[MainColumn]:
         ),
         _cost(
             "times a\nbare pass",
-            "time of a request at equal generated tokens a pass, against one pass of the bare backbone in turn with it",
-            lambda row: NOTHING if row.times_bare is None else f"{row.times_bare:.2f}",
+            "time of a request at equal generated tokens a pass, against one pass of the bare backbone; the "
+            "median of the row's cells",
+            lambda row: NOTHING if row.times_bare is None else f"{row.times_bare:.1f}",
             {"times_bare": lambda row: None if row.times_bare is None else round(row.times_bare, 3)},
         ),
         _cost(
             "peak MiB",
-            "the most memory that answering took beside the loaded backbone and adapters",
+            "most memory that answering took beside the loaded backbone and adapters, median of the row's cells",
             lambda row: NOTHING if row.peak_mebibytes is None else f"{row.peak_mebibytes:,.0f}",
             {"peak_mib": lambda row: None if row.peak_mebibytes is None else round(row.peak_mebibytes, 1)},
         ),
