@@ -31,6 +31,8 @@ def test_a_calibration_that_is_taught_needs_no_composed_reference(llama: Backbon
                 targets={"summary": targets},
             )
             records.append(text.model_dump_json())
+        for record in load_everyday(split)[4:8]:
+            own = {key: make_examples([record], Composition.parse(key), seed=0)[0] for key in ("summary", "summary+es")}
             pairs.append(replace(own["summary"], target=own["summary+es"].target, text=own["summary"].target))
     (tmp_path / "records.jsonl").write_text("\n".join(records) + "\n", encoding="utf-8")
     write_pairs(pairs * 2, tmp_path / "pairs.jsonl")

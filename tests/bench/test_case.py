@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from calora.backbone import Backbone
+from calora.backbone_files import reading_sha256
 from calora.bench.case import Case, Workplace
 from calora.bench.making import adapter_steps
 from calora.bench.recipe import Recipe
@@ -86,3 +87,33 @@ def test_a_text_that_is_learnt_from_is_not_tested_on_whatever_its_id(tmp_path: P
         place.records("validation")
         with pytest.raises(CaloraError, match=r"test record . has the text of (train|validation) record"):
             place.records("test")
+
+
+def test_a_file_of_ones_own_that_holds_what_is_tested_on_is_refused(tmp_path: Path) -> None:
+    case = case_of()
+    reference = case.evaluation_examples("test")[3]
+    pairs = [Example(str(n), "all", f"text {n}", f"texto {n}", ()) for n in range(20)]
+    path = tmp_path / "pairs.jsonl"
+    for held in (10, 11):  # one that it is validated on, one that it learns from
+        leak = replace(pairs[held], target=f" {reference.target.upper()}")
+        write_pairs([*pairs[:held], leak, *pairs[held + 1 :]], path)
+        place = case_of(data={"outside": {"es": path}}).place
+        place.check_outside("es", [case.of(case.composition.tasks[0]).composition])
+        with pytest.raises(CaloraError, match=f"pair {held} has the reference of test record {reference.id}"):
+            place.check_outside("es", [case.composition])
+
+
+def test_another_chat_template_is_another_backbone(llama: Backbone, tmp_path: Path) -> None:
+    llama.model.save_pretrained(tmp_path / "model")
+    llama.tokenizer.save_pretrained(tmp_path / "model")
+    name = str(tmp_path / "model")
+
+    def key() -> str:
+        recipe = small(llama, backbones=[name])
+        return str(Case(Workplace(recipe), name, recipe.parse("summary+es"), 0).settings("test"))
+
+    before = key()
+    assert key() == before
+    (tmp_path / "model" / "chat_template.jinja").write_text("{{ messages[0].content }} now", encoding="utf-8")
+    assert key() != before
+    assert reading_sha256("gemma3-270m") is None, "its SHA-256 covers all"

@@ -11,7 +11,7 @@ from calora.backbone import Backbone
 from calora.bench.grid import Grid
 from calora.bench.progress import failures
 from calora.bench.store import Store
-from calora.errors import CaloraError
+from calora.errors import CaloraError, MachineError
 from tests.bench.helpers import TRAINING, lock_of, results
 
 
@@ -158,6 +158,27 @@ def test_a_tuned_cell_of_other_settings_is_gone_though_nothing_is_chosen_yet(
     with pytest.raises(KeyboardInterrupt), pytest.warns(UserWarning, match=r"1 cell of .* other terms"):
         grid(approaches=wanted, compositions=["summary+es"], max_tokens=5).go()
     assert not cell.exists()
+
+
+@pytest.mark.filterwarnings("ignore:the text has:UserWarning")
+def test_a_cell_of_other_settings_is_set_aside_before_it_is_answered_again(
+    grid: Callable[..., Grid], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {"approaches": ["zero-shot"], "compositions": ["summary+es"]}
+    grid(**asked).go()
+    (cell,) = (tmp_path / "run/cells").glob("*.json")
+    before = cell.read_text()
+
+    def full(*given: Any, **more: Any) -> None:
+        raise MachineError("the disk is full")
+
+    monkeypatch.setattr("calora.bench.grid.answer_cell", full)
+    other = grid(**asked, max_tokens=5)
+    with pytest.raises(MachineError):
+        other.cell(other.places()[0])
+    assert not cell.exists()
+    assert (tmp_path / "run/stale/cells" / cell.name).read_text() == before
+    assert (tmp_path / "run/stale/predictions" / f"{cell.stem}.jsonl").exists()
 
 
 def test_the_time_left_is_told_from_what_earlier_runs_took(grid: Callable[..., Grid], tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from calora.backbone import Backbone, backbone_sha256
+from calora.backbone import Backbone
+from calora.backbone_files import backbone_sha256, reading_sha256
 from calora.bench.recipe import Recipe
 from calora.corpus import (
     AnyRecord,
@@ -47,6 +48,7 @@ class Workplace:
     _backbones: dict[str, Backbone] = field(default_factory=dict)
     _vllm: "dict[str, VllmGenerator]" = field(default_factory=dict)
     _sha256: dict[str, str] = field(default_factory=dict)
+    _reading: dict[str, str | None] = field(default_factory=dict)
     _records: dict[Split, list[AnyRecord]] = field(default_factory=dict)
     _data_keys: dict[tuple[Split, str], str] = field(default_factory=dict)
 
@@ -70,6 +72,12 @@ class Workplace:
         if name not in self._sha256:
             self._sha256[name] = backbone_sha256(name)
         return self._sha256[name]
+
+    def reading_sha256(self, name: str) -> str | None:
+        """Of what turns a text into a backbone's tokens, where its SHA-256 does not cover that."""
+        if name not in self._reading:
+            self._reading[name] = reading_sha256(name)
+        return self._reading[name]
 
     def records(self, split: Split) -> list[AnyRecord]:
         """The records of a split that the recipe takes."""
@@ -108,18 +116,38 @@ class Workplace:
         Raises:
             CaloraError: Names the first.
         """
-
-        def text(record: AnyRecord) -> str:
-            return " ".join(record.plain.casefold().split())
-
-        texts = {text(record): record.id for record in taken}
+        texts = {_plain(record.plain): record.id for record in taken}
         for other, records in self._records.items():
             for record in records:
-                if (twin := texts.get(text(record))) is not None:
+                if (twin := texts.get(_plain(record.plain))) is not None:
                     raise CaloraError(
                         f"{split} record {twin} has the text of {other} record {record.id}",
                         "what is tested on must not be learnt from: compose the files together (docs/data.md)",
                     )
+
+    def check_outside(self, task: str, asked: Sequence[Composition]) -> None:
+        """Refuse a file that teaches an adapter the very references that something is chosen by, or tested on.
+
+        Args:
+            task: Whose adapter learns from a file of its own.
+            asked: The compositions of the recipe.
+
+        Raises:
+            CaloraError: Names the first.
+        """
+        kept = {
+            _plain(example.target): f"{split} record {example.id}, asked for {composition}"
+            for split in ("validation", "test")
+            for composition in asked
+            if task in [one.name for one in composition.tasks]
+            for example in one_each(self.records_of(split, composition), composition, seed=EVALUATION_SEED)
+        }
+        for example in self.outside(task, "train") + self.outside(task, "validation"):
+            if (twin := kept.get(_plain(example.target))) is not None:
+                raise CaloraError(
+                    f"{self.recipe.data.outside[task]}: pair {example.id} has the reference of {twin}",
+                    "leave out of it what is tested on",
+                )
 
     def outside(self, task: str, split: Split) -> list[Example]:
         """What an adapter of another domain learns from, or is validated on: of pairs every tenth is held out."""
@@ -224,6 +252,7 @@ class Case:
         outside = self.place.outside_key(str(self.composition)) if self._outside and splits else None
         languages = [task.language for task in self.composition.tasks if task.language and task.name not in TASKS]
         part = {
+            "reading": self.place.reading_sha256(self.backbone_name),
             "examples": self.examples,
             "without": self.without,
             "outside": outside,
@@ -242,6 +271,10 @@ class Case:
             },
             **{name: value for name, value in part.items() if value is not None},
         }
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split())
 
 
 def _same(examples: list[Example], epoch: int) -> list[Example]:

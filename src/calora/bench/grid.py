@@ -14,7 +14,7 @@ from calora.adapter import adapter_sha256
 from calora.approaches.registry import Plan
 from calora.bench.answering import answer_cell
 from calora.bench.case import EVALUATION_SEED, Workplace
-from calora.bench.cells import Cell, cell_at, lock_of, read_cell, remove_cell, set_aside
+from calora.bench.cells import Cell, cell_at, lock_of, read_cell, set_aside
 from calora.bench.progress import Progress
 from calora.bench.recipe import Recipe
 from calora.bench.rows import Choice, Place, Row, compositions_of, places_of, rows_of
@@ -125,8 +125,11 @@ class Grid:
             CaloraError: A backbone or a file is not found, or has nothing to ask or to learn from; nothing was done.
         """
         self.recipe.data.check_files()
-        for name in compositions_of(self.recipe):
-            self.workplace.check_asked(self.recipe.parse(name))
+        asked = [self.recipe.parse(name) for name in compositions_of(self.recipe)]
+        for composition in asked:
+            self.workplace.check_asked(composition)
+        for task in self.recipe.data.outside:
+            self.workplace.check_outside(task, asked)
         for name in self.recipe.backbones:
             self.workplace.sha256(name)
         write_text(self.run / "recipe.json", self._recipe_text)
@@ -158,7 +161,7 @@ class Grid:
         with self.store.alone(lock_of(path)):
             if (found := cell_at(path)) and found.key == key:
                 return found
-            remove_cell(path)
+            set_aside(path)
             self._tell(f"cell {name}")
             begin = time.monotonic()
             made = {"settings": settings, "key": key, "options": chosen, "adapters": self._adapters(plan)}
