@@ -5,6 +5,7 @@ import pytest
 from calora.approaches.control import ceiling, constant_sentence
 from calora.bench.case import Case
 from calora.corpus import load_everyday, make_examples, neighbour_targets
+from calora.errors import CaloraError
 from calora.tasks import Composition
 
 
@@ -56,3 +57,8 @@ def test_the_ceilings_last_pass_reads_the_reference_before_it_under_the_same_nam
         for example in examples
     ]
     assert plan.texts(examples) == expected
+
+
+def test_a_single_task_has_no_ceiling(case_of: Callable[[str], Case]) -> None:
+    with pytest.raises(CaloraError, match="summary has no pass before its last"):
+        ceiling(case_of("summary"))

@@ -19,7 +19,7 @@ def test_the_best_of_each_start_by_loss_answer_and_the_best_answers_win(monkeypa
         asked.append(adapter)
         return next(percents)
 
-    monkeypatch.setattr("calora.approaches.tuned_merge.mean_loss", lambda *given: next(losses))
+    monkeypatch.setattr("calora.training.mean_loss.mean_loss", lambda *given: next(losses))
     nothing: Any = None
     chosen, tried = choose_merge(
         nothing, adapters, nothing, judge, grid, finalists=2, follow=lambda: steps.append(None)

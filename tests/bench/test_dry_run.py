@@ -82,6 +82,15 @@ def test_a_shared_calibration_learns_from_every_member(tmp_path: Path) -> None:
     assert (work.wanted, work.updates) == (1, 3 * 3 * 10)  # es, fr and de
 
 
+def test_each_learns_from_its_own_examples(tmp_path: Path) -> None:
+    few = {"name": "calibration-few", "options": {"examples": 16}}
+    for row, kind, updates in ((few, "calibration", 3 * 2), ("dam", "dam", 10 + 20)):  # DAM from each task's, once
+        found = forecast(
+            recipe_of(compositions=["summary+es"], approaches=[row]), tmp_path / "run", Store(tmp_path / "store")
+        )
+        assert (found.work[kind].wanted, found.work[kind].updates) == (1, updates)
+
+
 @pytest.mark.parametrize("name", ["paper", "merges", "seeds", "small", *(f"studies/{kind}" for kind in STUDIES)])
 def test_our_own_recipes_can_be_planned(name: str, tmp_path: Path) -> None:
     found = forecast(read_recipe(RECIPES / f"{name}.yaml"), tmp_path / "run", Store(tmp_path / "store"))

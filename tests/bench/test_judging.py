@@ -1,12 +1,13 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from calora.bench.case import EVALUATION_SEED
+from calora.bench.case import EVALUATION_SEED, Workplace
 from calora.bench.cells import cell_stem, read_cell, read_predictions, write_cell
-from calora.bench.judging import judge_run
+from calora.bench.judging import _learnt_from, judge_run
 from calora.bench.recipe import Recipe
-from calora.corpus import load_everyday, make_examples, spread
+from calora.corpus import TextRecord, load_everyday, make_examples, spread
 from calora.errors import CaloraError
 from calora.generation import Answer
 from calora.storage import write_text
@@ -56,6 +57,27 @@ def test_verdicts_stand_beside_the_scores_and_are_given_once(tmp_path: Path) -> 
     judge_run(tmp_path, asked.append)
     assert asked == []
     assert good.read_text() == before
+
+
+def test_other_references_in_another_tone_are_judged_by_another_classifier(tmp_path: Path) -> None:
+    """The classifier tells all tones apart, and so learns from dialogues that the composition has no reference for."""
+
+    def made_by(humorous: str) -> Any:
+        path = tmp_path / "records.jsonl"
+        records = []
+        for split, count in (("train", 8), ("validation", 4), ("test", 4)):
+            for n in range(count):
+                tone = "casual" if split != "train" or n % 2 else "humorous"
+                said = {"casual": f"hey, thing {n}!", "humorous": f"{humorous} {n}, ha"}[tone]
+                targets = {"summary": {"en": f"Ann tells of thing {n}.", tone: said}}
+                text = f"Ann: thing {n} {split} of all that there is to tell\nBen: I see, and what of it today?"
+                records.append(TextRecord(id=f"{split}{n}", split=split, text=text, targets=targets))  # type: ignore[arg-type]
+        path.write_text("".join(f"{record.model_dump_json()}\n" for record in records), encoding="utf-8")
+        recipe = RECIPE.model_copy(update={"data": RECIPE.data.model_copy(update={"records": (path,)})})
+        return _learnt_from(Workplace(recipe), COMPOSITION)
+
+    assert made_by("a joke") == made_by("a joke")
+    assert made_by("a joke") != made_by("a pun")
 
 
 def test_an_answer_to_another_dialogue_is_named(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def test_the_question_names_every_task_and_shows_no_reference(examples: list[Exa
     assert examples[0].target not in asked
 
 
-def test_only_yes_and_no_count(server: Server, examples: list[Example], tmp_path: Path) -> None:
+def test_what_cannot_be_parsed_is_no_yes(server: Server, examples: list[Example], tmp_path: Path) -> None:
     bodies = {"one": said("Yes."), "two": said("No."), "three": said("Perhaps."), "four": "junk", "five": ""}
 
     def respond(prompt: str, number: int) -> tuple[int, str]:
@@ -62,7 +62,7 @@ def test_only_yes_and_no_count(server: Server, examples: list[Example], tmp_path
     assert found.outcomes == ["yes", "no", "unparsable", "failed", "failed", "unjudged"]
     assert found.counts == {"yes": 1, "no": 1, "unparsable": 1, "failed": 2, "unjudged": 1}
     assert found.verdicts == [True, False, None, None, None, None]
-    assert found.yes_percent == 50
+    assert found.yes_percent == pytest.approx(100 / 3)
     assert len(list(tmp_path.iterdir())) == 3
     nothing = judge_with_llm(["six"], examples[:1], COMPOSITION, endpoint.model_copy(update={"max_requests": 0}))
     assert nothing.yes_percent is None

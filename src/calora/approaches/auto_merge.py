@@ -20,8 +20,6 @@ from calora.generation import Pass
 from calora.merging import merge
 from calora.merging.search import BUDGET, FINALISTS, Trial, search_merge
 from calora.storage import read_card, write_text
-from calora.training.data import EncodedExamples
-from calora.training.mean_loss import mean_loss
 
 VERSION = 1
 
@@ -57,6 +55,9 @@ def auto_merge(case: Case, budget: int = BUDGET) -> Plan:
 
 def _search_step(case: Case, budget: int) -> Step[Found]:
     def make(target: Path, work: Path, parents: list[Made[Any]]) -> None:
+        from calora.training.data import EncodedExamples
+        from calora.training.mean_loss import mean_loss
+
         backbone, examples = case.backbone, case.training_examples("validation")
         data = EncodedExamples(backbone, backbone.prompt(case.composition), examples)
 

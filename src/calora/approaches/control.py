@@ -7,6 +7,7 @@ from calora.approaches.registry import Plan, approach
 from calora.bench.case import EVALUATION_SEED, Case
 from calora.bench.making import adapter_step
 from calora.corpus import Example, make_examples, neighbour_targets, records_for, renamed_target
+from calora.errors import CaloraError
 from calora.metrics import mask_names, rouge
 from calora.tasks import Composition
 
@@ -52,13 +53,15 @@ def neighbour(case: Case) -> Plan:
 def ceiling(case: Case) -> Plan:
     """Plan multi-step's last pass on the reference of what stands before it: the most that multi-step can reach."""
     *before, last = case.composition.tasks
+    if not before:
+        raise CaloraError(f"{case.composition} has no pass before its last", "leave `ceiling` out of single tasks")
     adapter = adapter_step(case, last)
 
     def texts(examples: Sequence[Example]) -> list[str]:
-        wanted = {example.id for example in examples}
-        records = [record for split in ("validation", "test") for record in case.place.records(split)]
         of = Composition(tuple(before))
-        middle = make_examples(records_for(records, of), of, seed=EVALUATION_SEED)
-        return [example.target for example in middle if example.id in wanted]
+        records = [record for split in ("validation", "test") for record in records_for(case.place.records(split), of)]
+        # By the text as well: in files of one's own the splits may share ids.
+        middle = {(one.id, one.text): one.target for one in make_examples(records, of, seed=EVALUATION_SEED)}
+        return [middle[one.id, one.text] for one in examples]
 
     return Plan(lambda backbone, values: one_pass(backbone, Composition((last,)), values[0]), (adapter,), texts=texts)

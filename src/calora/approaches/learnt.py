@@ -54,7 +54,9 @@ def dam(case: Case, rate: float = 1e-3, epochs: int = 1) -> Plan:
         train, validation = ([_encoded(one, split) for one in own] for split in ("train", "validation"))
         return train_dam(case.backbone, adapters, train, validation, training, work, str(case.composition))
 
-    step = _learnt_step(case, "dam", learn, rate, epochs)
+    step = replace(
+        _learnt_step(case, "dam", learn, rate, epochs), learns_from=tuple(task.name for task in case.composition.tasks)
+    )
     return Plan(passes, (*adapter_steps(case), step), lambda values: values[-1:])
 
 

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -19,8 +19,9 @@ from calora.bench.store import Made, Step
 from calora.console import counting
 from calora.merging import Merge, Start
 from calora.storage import read_card, write_text
-from calora.training.data import EncodedExamples
-from calora.training.mean_loss import mean_loss
+
+if TYPE_CHECKING:
+    from calora.training.data import EncodedExamples
 
 Grid = Mapping[Start, Sequence[float]]
 FINE: Grid = {"product": (0.6, 0.8, 1.0, 1.2), "factors": (0.5, 0.7, 0.85, 1.0)}
@@ -72,6 +73,8 @@ def search_step(case: Case, strengths: Grid = FINE, finalists: int = 3) -> Step[
     """The search for the linear merge of a case's adapters; arguments as for `linear_searched`."""
 
     def make(target: Path, work: Path, parents: list[Made[Any]]) -> None:
+        from calora.training.data import EncodedExamples
+
         backbone = case.backbone
         examples = case.training_examples("validation")
         data = EncodedExamples(backbone, backbone.prompt(case.composition), examples)
@@ -110,7 +113,7 @@ def candidates(grid: Grid, adapters: int) -> list[Merge]:
 def choose_merge(
     backbone: Backbone,
     adapters: Sequence[Adapter],
-    data: EncodedExamples,
+    data: "EncodedExamples",
     judge: Callable[[Adapter], float],
     grid: Grid,
     *,
@@ -131,6 +134,8 @@ def choose_merge(
     Returns:
         The merge chosen and all that was tried.
     """
+    from calora.training.mean_loss import mean_loss
+
     tried = []
     for merge in candidates(grid, len(adapters)):
         tried.append(Candidate(merge=merge, loss=mean_loss(backbone, merge(adapters), data)))

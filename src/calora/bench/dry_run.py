@@ -76,6 +76,10 @@ class Unfetched(Workplace):
         """Of a backbone, or a name for it."""
         return super().sha256(name) if self.is_here(name) else f"of {name}"
 
+    def reading_sha256(self, name: str) -> str | None:
+        """Of what turns a text into tokens; nothing of a backbone that is not here."""
+        return super().reading_sha256(name) if self.is_here(name) else None
+
     @property
     def missing(self) -> list[Path]:
         """Files of records that are not here."""
@@ -197,8 +201,9 @@ def _add(found: Forecast, step: Step[Any], model: Model | None, place: Unfetched
     if store.has(step):
         work.there += 1
     elif training := step.settings.get("training"):
-        compositions = [of["composition"] for of in step.settings.get("members", [step.settings])]
-        examples = sum(place.examples(place.recipe.parse(composition)) for composition in compositions)
+        own = [of["composition"] for of in step.settings.get("members", [step.settings])]
+        counts = [place.examples(place.recipe.parse(name)) for name in step.learns_from or own]
+        examples = sum(min(count, step.settings.get("examples", count)) for count in counts)
         work.updates += training["epochs"] * -(-examples // training["batch_size"])
         if model is not None:
             work.operations += _OPERATIONS * model.parameters * training["epochs"] * examples * place.tokens

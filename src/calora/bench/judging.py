@@ -77,8 +77,11 @@ def _tones(place: Workplace) -> list[Task]:
 
 
 def _learnt_from(place: Workplace, composition: Composition) -> list[str]:
-    """What a classifier of tones is learnt from: the data, and the tones that it tells apart."""
-    return [place.data_key("train", composition), *sorted(task.key for task in _tones(place))]
+    """What a classifier of tones is learnt from: the data of all of them, and the tones that it tells apart."""
+    parts, tones = parts_of(composition), _tones(place)
+    learnt = [[part for part in (parts.primary, tone, parts.language) if part] for tone in (None, *tones)]
+    data = {place.data_key("train", Composition(tuple(tasks))) for tasks in learnt}
+    return [*sorted(data), *sorted(task.key for task in tones)]
 
 
 def judged_cells(run: Path) -> Iterator[tuple[Path, Cell, Workplace, Composition]]:

@@ -42,7 +42,7 @@ class LlmVerdicts(BaseModel):
 
     @property
     def yes_percent(self) -> float | None:
-        """Percent of yes among yes and no; None without any."""
+        """As `LlmJudgement.yes_percent`."""
         return LlmJudgement(list(self.outcomes.values())).yes_percent
 
 

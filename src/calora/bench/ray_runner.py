@@ -5,10 +5,10 @@ A lock ends with its process, so that a node that is lost costs what it was maki
 to other nodes.
 """
 
-import os
 import time
 from collections import deque
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,7 @@ def go_on_ray(grid: Grid, address: str | None = None, *, cpus: float = 1, gpus: 
             place = waiting.popleft()
             hopeless = next((grid.store.failed[s.key] for s in _steps(grid, place) if s.key in grid.store.failed), None)
             if hopeless is None:
-                asked[task.remote(recipe, str(run), str(store), place.name)] = place
+                asked[task.remote(recipe, str(run), str(store), place.name, grid.timed, grid.texts)] = place
             else:
                 grid.progress.failed.append((place.name, hopeless))
         ended, _ = ray.wait(list(asked), num_returns=1, timeout=1.0) if asked else ([], [])
@@ -147,7 +147,7 @@ def _absolute(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"data": data.model_copy(update=paths), "backbones": backbones})
 
 
-def make_cell(recipe: str, run: str, store: str, name: str) -> Outcome:
+def make_cell(recipe: str, run: str, store: str, name: str, timed: bool, texts: bool) -> Outcome:
     """Make one cell; run by a worker of the cluster.
 
     Args:
@@ -155,13 +155,14 @@ def make_cell(recipe: str, run: str, store: str, name: str) -> Outcome:
         run: The run folder.
         store: Where artefacts lie.
         name: Of the cell.
+        timed: As for `Grid`.
+        texts: As for `Grid`.
 
     Returns:
         `busy` if another task is making it or something that it needs, so that its place on the node goes to another
         cell.
     """
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    grid = Grid(Recipe.model_validate_json(recipe), Path(run), Store(Path(store)))
+    grid = _grid(recipe, Path(run), Path(store), timed, texts)
     place = next(place for place in grid.places() if place.name == name)
     try:
         grid.cell(place)
@@ -172,7 +173,15 @@ def make_cell(recipe: str, run: str, store: str, name: str) -> Outcome:
         return Outcome(failed=_said(error.reason), step=error.step.key)
     except Exception as error:
         return Outcome(failed=_said(error))
+    finally:
+        grid.store.forget()
     return Outcome()
+
+
+@lru_cache(maxsize=1)
+def _grid(recipe: str, run: Path, store: Path, timed: bool, texts: bool) -> Grid:
+    """A worker's own, with its records and its backbone: Ray gives one worker many tasks."""
+    return Grid(Recipe.model_validate_json(recipe), run, Store(store), timed=timed, texts=texts)
 
 
 def _said(error: BaseException) -> str:

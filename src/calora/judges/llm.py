@@ -42,9 +42,9 @@ class LlmJudgement:
 
     @property
     def yes_percent(self) -> float | None:
-        """Percent of yes among yes and no; None without any. Quote it with the counts beside it."""
-        judged = [verdict for verdict in self.verdicts if verdict is not None]
-        return 100.0 * sum(judged) / len(judged) if judged else None
+        """Percent of yes among all that was said, of which what cannot be parsed is no yes; None without any."""
+        said = [outcome for outcome in self.outcomes if outcome in ("yes", "no", "unparsable")]
+        return 100.0 * said.count("yes") / len(said) if said else None
 
 
 def judge_with_llm(

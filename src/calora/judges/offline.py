@@ -14,7 +14,8 @@ from calora.judges.meaning import similarities
 from calora.judges.references import Parts, parts_of
 from calora.judges.thresholds import Thresholds
 from calora.judges.tone import ToneClassifier, everyday_tones
-from calora.metrics import detect_language, in_language
+from calora.metrics import detect_language
+from calora.metrics.language import check_language
 from calora.tasks import Composition
 
 
@@ -120,9 +121,11 @@ def judge_answers(
 def _general(answer: str, parts: Parts, language: str) -> list[Check]:
     words = len(words_of(answer))
     task = parts.language.name if parts.language else None
+    check_language(language)
+    found = detect_language(answer, language)
     return [
         Check(name="words", task=None, value=words, passed=words > 0),
-        Check(name="language", task=task, value=detect_language(answer), passed=in_language(answer, language)),
+        Check(name="language", task=task, value=found, passed=found == language),
     ]
 
 
