@@ -65,6 +65,22 @@ def test_a_folder_of_the_whole_model_loads_as_a_backbone(pair: Pair, tmp_path: P
     assert torch.equal(before, backbone.model.get_input_embeddings().weight)
 
 
+def test_a_folder_of_the_whole_model_stops_in_transformers(pairs: dict[str, Pair], tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    backbone, _ = pairs["llama"]
+    export_adapter(gentle(backbone, 5), "merged", tmp_path / "merged", backbone.name, dtype="float32")
+    model: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+    end = backbone.tokenizer.eos_token_id
+
+    def ends_at_once(ids: Any, scores: Any) -> Any:
+        return scores.index_fill(1, torch.tensor([end]), 1e4)
+
+    answer = model.generate(torch.tensor([IDS[:8]]), max_new_tokens=5, logits_processor=[ends_at_once])
+    assert answer[0, 8:].tolist() == [end]
+
+
 def test_an_embedded_backbone_is_loaded_by_its_name(
     pairs: dict[str, Pair], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

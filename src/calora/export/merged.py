@@ -21,6 +21,7 @@ def write_merged(adapter: Adapter, layout: Layout, target: Path, dtype: str) -> 
         CaloraError: A weight is too large for the dtype.
     """
     import torch
+    from transformers import GenerationConfig
 
     from calora.backbone import Backbone
 
@@ -34,9 +35,14 @@ def write_merged(adapter: Adapter, layout: Layout, target: Path, dtype: str) -> 
     for name, values in model.named_parameters():
         if not torch.isfinite(values).all():
             raise CaloraError(f"{name} holds values that are too large for {dtype}", "write it in bfloat16 or float32")
+    # An answer ends as it was trained to; what runs the folder looks here for that, and not in the tokenizer.
+    tokenizer = backbone.tokenizer
+    model.generation_config = GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
+    )
     with writing_folder(target) as temporary:
         model.save_pretrained(temporary)
-        backbone.tokenizer.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
 
 
 @exporter(
