@@ -220,6 +220,24 @@ def check_calibration(merged: Adapter, calibration: Calibration) -> None:
             )
 
 
+def check_order(card: CalibrationCard, where: str) -> None:
+    """Refuse parents whose names say that they are not in the tasks' order, by which strengths and passes are given.
+
+    Args:
+        card: Its parents may have names that are no task's, which say nothing.
+        where: What to call the calibration.
+
+    Raises:
+        CaloraError: A parent is named after a task of the composition, and stands at another one's place.
+    """
+    tasks = card.composition.split("+")
+    if any(parent in tasks and parent != task for task, parent in zip(tasks, card.parents, strict=False)):
+        raise CaloraError(
+            f"{where} is for {card.composition} and has {', '.join(card.parents)} as its parents",
+            "calibrate with the adapters in the order of the tasks",
+        )
+
+
 def write_calibration(calibration: Calibration, folder: str | Path) -> None:
     """Write calibration.safetensors (bfloat16) and calibration.json.
 

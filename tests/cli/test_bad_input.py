@@ -144,6 +144,22 @@ def test_a_calibration_whose_parent_changed_is_stale(
     assert "calibrate again" in err
 
 
+def test_parents_in_another_order_than_the_tasks_are_not_calibrated(calora: Run, pair: tuple[Path, Path]) -> None:
+    code, _, err = calora("calibrate", "summary+es", *reversed(pair), "--out", "both")
+    assert code == 2
+    assert "both is for summary+es and has es, summary as its parents" in err
+    assert "in the order of the tasks" in err
+    assert not Path("both").exists()
+
+
+def test_an_adapter_of_another_task_is_told_before_it_is_calibrated(
+    calora: Run, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    data = lines(tmp_path / "my.jsonl", {"text": "a", "target": "b"})
+    _, _, err = calora("calibrate", "summary+fr", *pair, "--out", "both", "--data", data)
+    assert f"warning: {pair[1]} is for es, and is asked for fr" in err
+
+
 def test_sizes_of_the_paper(calora: Run) -> None:
     code, out, _ = calora("sizes", "--paper")
     assert code == 0

@@ -78,6 +78,7 @@ def test_a_card_that_was_changed_is_found(parts: Made, bundle: Path) -> None:
     [
         ({"parents": {}}, "names no adapter as its parents"),
         ({"composition": "es"}, "is for es and names summary, es as its parents"),
+        ({"parents": {"es": "0", "summary": "0"}}, r"is for summary\+es and has es, summary as its parents"),
         ({"merge": {"start": "product", "strengths": [1.0]}}, "has 1 strengths for 2 parents"),
         ({"sites": ["q_proj"]}, "the merge needs none"),
     ],

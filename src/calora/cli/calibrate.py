@@ -41,7 +41,7 @@ def command(
     from pydantic import ValidationError
 
     from calora.adapter import write_adapter
-    from calora.calibration import KINDS, CalibrationCard, fold, foldable, write_calibration
+    from calora.calibration import KINDS, CalibrationCard, check_order, fold, foldable, write_calibration
     from calora.errors import CaloraError
     from calora.merging import Merge
     from calora.processes import is_first
@@ -76,6 +76,8 @@ def command(
             f"{'.'.join(map(str, first['loc']))} = {first['input']!r}: {first['msg']}",
             f"kinds: {', '.join(KINDS)}; shared: kind, layer; starts: factors, product",
         ) from error
+    check_order(draft, str(out))
+    options.warn_of_other_tasks(parsed, adapters, parents)
     merged = merge(parents)
     train, validation = options.training_examples(parsed, data, seed)
     train(0)

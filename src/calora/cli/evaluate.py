@@ -53,9 +53,7 @@ def command(
     if multi_step and len(parents) != len(parsed.tasks):
         raise CaloraError(f"--multi-step of {parsed} needs {len(parsed.tasks)} adapters", "give one --adapter a task")
     steps = [read_adapter(adapter_folder(str(parent))) for parent in parents] if multi_step else []
-    for task, parent, step in zip(parsed.tasks, parents, steps, strict=False):
-        if step.card and step.card.name != task.name:
-            options.say(f"warning: {parent} is for {step.card.name}, and is asked for {task.name}")
+    options.warn_of_other_tasks(parsed, parents, steps)
     ready = None if multi_step or folder is None else read_runnable(folder, parents)
     cards = [one.card for one in (*steps, ready) if one is not None and one.card]
     name = backbone or (cards[0].backbone if cards else "gemma3-270m")

@@ -141,6 +141,13 @@ def read_parents(folders: Sequence[Path]) -> "tuple[list[Adapter], dict[str, str
     return adapters, parents
 
 
+def warn_of_other_tasks(composition: Composition, folders: Sequence[Path], adapters: "Sequence[Adapter]") -> None:
+    """Say which adapters, given one a task, are for another task than the one at their place."""
+    for task, folder, adapter in zip(composition.tasks, folders, adapters, strict=False):
+        if adapter.card and adapter.card.name != task.name:
+            say(f"warning: {folder} is for {adapter.card.name}, and is asked for {task.name}")
+
+
 def backbone_of(adapters: "Sequence[Adapter]", base: str | None, named: str | None) -> "Backbone":
     """The backbone that adapters are for, and that they fit.
 

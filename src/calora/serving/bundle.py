@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from calora.adapter import Adapter, Factors
 from calora.backbone_files import backbone_sha256
-from calora.calibration import Calibration, check_calibration, foldable, read_calibration
+from calora.calibration import Calibration, check_calibration, check_order, foldable, read_calibration
 from calora.embedded import EMBEDDED, embedded_gguf
 from calora.errors import CaloraError
 from calora.export.gguf import modules_in, read_gguf_adapter
@@ -257,8 +257,9 @@ def check_fit(
         where: What to call the calibration.
 
     Raises:
-        CaloraError: It does not name a parent a task, or a strength a parent; a parent is not among the adapters or was
-            trained again since; no LoRA can hold the kind, or its sites and shapes are not the merge's.
+        CaloraError: It does not name a parent a task, in their order, or a strength a parent; a parent is not among
+            the adapters or was trained again since; no LoRA can hold the kind, or its sites and shapes are not the
+            merge's.
     """
     card = calibration.card
     tasks, strengths = card.composition.split("+"), card.merge.strengths
@@ -267,6 +268,7 @@ def check_fit(
             f"{where} is for {card.composition} and names {', '.join(card.parents) or 'no adapter'} as its parents",
             "calibrate a composition of two tasks or more, with `parents` in its card: an adapter a task, in order",
         )
+    check_order(card, where)
     if strengths is not None and len(strengths) != len(tasks):
         raise CaloraError(f"{where} has {len(strengths)} strengths for {len(tasks)} parents", "calibrate it again")
     for parent, sha256 in card.parents.items():
