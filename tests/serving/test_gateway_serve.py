@@ -168,7 +168,6 @@ def test_a_bundle_that_is_none_is_told(
 
 def test_a_port_that_is_taken_is_told() -> None:
     with bind("127.0.0.1", 0) as place:
-        place.listen()
         assert not is_open(place)
         with pytest.raises(CaloraError, match="cannot listen"):
             bind("127.0.0.1", place.getsockname()[1])

@@ -17,7 +17,7 @@ _TICK = 0.05
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Take a port.
+    """Take a port, and listen on it: two may be bound to one, and only one may listen.
 
     Args:
         host: A name or an address, of IPv4 or IPv6.
@@ -34,6 +34,7 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind(address)
+        found.listen()
     except OSError as error:
         found.close()
         raise CaloraError(f"cannot listen on {host}, port {port}: {error}", "choose another --port") from error
@@ -90,7 +91,7 @@ def serve(device: Device, settings: Settings, place: socket.socket, ready: Calla
     Args:
         device: Open.
         settings: Limits, and the key.
-        place: Bound.
+        place: Listening.
         ready: Called when requests are taken.
     """
     app = make_app(device, settings)
