@@ -218,6 +218,19 @@ def test_a_malformed_body_is_a_bad_request(http: httpx2.Client, path: str, body:
     assert response.json()["error"]["type"] == "invalid_request_error"
 
 
+def test_half_a_character_is_refused_by_name(http: httpx2.Client) -> None:
+    def ask(path: str, body: bytes) -> httpx2.Response:
+        return http.post(path, content=body, headers={"Content-Type": "application/json"})
+
+    chat = ask(ENDPOINTS[0], b'{"model": "es", "messages": [{"role": "user", "content": "hi \\ud83d"}]}')
+    assert (chat.status_code, chat.json()["error"]["param"]) == (400, "messages")
+    completion = ask(ENDPOINTS[1], b'{"model": "es", "prompt": "hi \\ud83d"}')
+    assert (completion.status_code, completion.json()["error"]["param"]) == (400, "prompt")
+    assert "half a character at 3" in completion.json()["error"]["message"]
+    stop = ask(ENDPOINTS[1], b'{"model": "es", "prompt": "hi", "stop": "\\ud83d"}')
+    assert (stop.status_code, stop.json()["error"]["param"]) == (400, "stop.0")
+
+
 def test_a_body_that_is_not_said_to_be_json_is_refused(http: httpx2.Client) -> None:
     response = http.post(ENDPOINTS[0], content=b'{"model": "es"}', headers={"Content-Type": "text/plain"})
     assert response.status_code == 400
@@ -234,6 +247,7 @@ def test_unknown_paths_and_methods_are_errors_of_the_same_form(http: httpx2.Clie
     for one in found.values():
         assert set(one.json()["error"]) == {"message", "type", "param", "code"}
     assert found["GET"].headers["allow"] == "POST"
+    assert found["GET"].json()["error"]["message"].endswith(f"{ENDPOINTS[0]} takes POST")
 
 
 def test_health(http: httpx2.Client) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from calora.serving import Device
 from calora.serving.gateway import Settings
 from calora.serving.gateway.app import Gateway
+from calora.serving.gateway.errors import Refusal
 from tests.serving.gateways import PATIENCE, TEXT, Paced, chat, client_of, http_of, serving, until, watched_streams
 
 CHAT = "/v1/chat/completions"
@@ -82,6 +84,28 @@ def test_a_body_that_does_not_come_is_given_up() -> None:
         with socket.create_connection((host, int(port)), timeout=PATIENCE) as line:
             line.sendall(f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{{".encode())
             assert line.recv(1000).startswith(b"HTTP/1.1 408")
+
+
+def test_a_body_and_its_answer_have_one_time_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = []
+
+    async def refused(request: Any, result: Any, end: float) -> None:
+        result.close()
+        ends.append(end)
+        raise Refusal(504, "over")
+
+    monkeypatch.setattr("calora.serving.gateway.app.awaited", refused)
+    with serving(Paced(), Settings(seconds=PATIENCE)) as (address, gateway):
+        host, port = address.removeprefix("http://").split(":")
+        body = json.dumps(chat("text")).encode()
+        with socket.create_connection((host, int(port)), timeout=PATIENCE) as line:
+            head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            line.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body[:1])
+            until(lambda: gateway.gate.inside)
+            headers_were_there = time.monotonic()  # the event loop's clock
+            line.sendall(body[1:])
+            assert line.recv(1000).startswith(b"HTTP/1.1 504")
+    assert ends[0] <= headers_were_there + PATIENCE
 
 
 def test_a_text_too_long_is_refused(open_device: Device) -> None:

@@ -94,7 +94,7 @@ class Gateway:
         request.state.model = asked.model
         self._check_text(asked.text, "messages" if isinstance(asked, ChatRequest) else "prompt")
         pieces = self.device.stream(name, asked.text, way, max_tokens=asked.tokens, sampling=asked.sampling)
-        until = asyncio.get_running_loop().time() + self.settings.seconds
+        until = request.state.until
         letter = Letter(form, asked.model, asked.with_usage)
         work = self.workers.start(ended(pieces, asked.stop or ()))
         with ExitStack() as at_end:
@@ -108,6 +108,11 @@ class Gateway:
     def _check_text(self, text: str, param: str) -> None:
         if not text.strip():
             raise Refusal(400, "the text is empty; give a dialogue or a sentence", code="empty_text", param=param)
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            message = f"the text has half a character at {error.start}; send both halves of a surrogate pair, or none"
+            raise Refusal(400, message, code="invalid_value", param=param) from error
         if len(text) > self.settings.text:
             message = f"the text has {len(text)} characters, {self.settings.text} may be; send a shorter one"
             raise Refusal(400, message, code="context_length_exceeded", param=param)

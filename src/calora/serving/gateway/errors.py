@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
 from calora.errors import CaloraError
@@ -95,7 +96,7 @@ def _plain(request: Request, error: HTTPException) -> Refusal:
     where = f"{request.method} {request.url.path}"
     messages = {
         404: f"there is no {request.url.path}; see /v1/models and /v1/chat/completions",
-        405: f"{where} is not possible; {request.url.path} takes {(error.headers or {}).get('allow', 'other methods')}",
+        405: f"{where} is not possible; {request.url.path} takes {Headers(error.headers).get('allow')}",
     }
     return Refusal(error.status_code, messages.get(error.status_code, str(error.detail)), headers=error.headers)
 

@@ -53,8 +53,8 @@ class Gate:
             )
         return None
 
-    def receiving(self, receive: Receive, began: float) -> Receive:
-        """A `receive` that reads no more than a body may have, and not for ever."""
+    def receiving(self, receive: Receive, until: float) -> Receive:
+        """A `receive` that reads no more than a body may have, and no longer than until then."""
         size, whole = 0, False
 
         async def received() -> Message:
@@ -62,7 +62,7 @@ class Gate:
             if whole:
                 return await receive()
             try:
-                async with asyncio.timeout_at(began + self.settings.seconds):
+                async with asyncio.timeout_at(until):
                     message = await receive()
                     size += len(message.get("body", b""))
                     while self.settings.body < size <= _DRAINED * self.settings.body and message.get("more_body"):
@@ -102,11 +102,12 @@ class Guarded:
                 status = message["status"]
             await send(message)
 
+        state["until"] = until = asyncio.get_running_loop().time() + gate.settings.seconds
         refusal = gate.refusal(scope["path"], Headers(scope=scope))
         gate.inside += 1
         try:
             app = refusal.response if refusal else self.app
-            await app(scope, gate.receiving(receive, asyncio.get_running_loop().time()), sent)
+            await app(scope, gate.receiving(receive, until), sent)
         except Exception:
             status = 500
             raise
@@ -118,6 +119,8 @@ class Guarded:
 
 def operator_only(settings: Settings, request: Request) -> None:
     """Refuse what only the operator may do: by the key, or where there is none from this machine.
+
+    A proxy on this machine that does not say for whom it asks (X-Forwarded-For) is this machine; so it needs the key.
 
     Raises:
         Refusal: The request comes from elsewhere, or from a page of elsewhere in a browser of this machine.
