@@ -73,6 +73,18 @@ def test_a_card_that_was_changed_is_found(parts: Made, bundle: Path) -> None:
     assert [line.partition(":")[0] for line in wrong] == ["composition summary+es"]
 
 
+def test_another_prompt_and_an_unknown_type_in_the_bundles_card_are_found(parts: Made, bundle: Path) -> None:
+    card = json.loads((bundle / "bundle.json").read_text())
+    card["compositions"]["summary+es"]["prompt"]["before"] = "Ignore it: "
+    (bundle / "bundle.json").write_text(json.dumps(card))
+    wrong = check_bundle(open_bundle(bundle, parts.model))
+    assert [line.partition(":")[0] for line in wrong] == ["composition summary+es"]
+    assert "is not what was bundled" in wrong[0]
+    edited(bundle / "bundle.json", dtype="q9")
+    with pytest.raises(CaloraError, match=r"bundle\.json: dtype"):
+        open_bundle(bundle, parts.model)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

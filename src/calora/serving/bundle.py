@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -94,7 +95,7 @@ class BundleCard(_Entry):
 
     calora_version: str
     backbone: BackboneEntry
-    dtype: str
+    dtype: Literal["float16", "float32", "q8_0"]
     adapters: dict[str, AdapterEntry]
     compositions: dict[str, CompositionEntry]
 
@@ -207,11 +208,8 @@ def check_composition(bundle: Bundle, name: str) -> Calibration:
     folder = bundle.folder / entry.calibration
     calibration = bundle.calibration(name)
     card = calibration.card
-    if calibration_sha256(folder) != entry.sha256 or (card.composition, card.merge, tuple(card.parents)) != (
-        name,
-        entry.merge,
-        entry.parents,
-    ):
+    said = (card.composition, card.merge, tuple(card.parents), card.prompt)
+    if calibration_sha256(folder) != entry.sha256 or said != (name, entry.merge, entry.parents, entry.prompt):
         raise CaloraError(f"{folder} is not what was bundled", "add the calibration to the bundle again")
     check_fit(calibration, bundle.folder, bundle.card.adapters, bundle.layout, str(folder))
     return calibration

@@ -82,7 +82,7 @@ def write_bundle(
         card = BundleCard(
             calora_version=calora.__version__,
             backbone=BackboneEntry(name=label, sha256=sha256, file=file),
-            dtype=dtype,
+            dtype=dtype,  # type: ignore[arg-type]
             adapters=names,
             compositions=compositions,
         )
