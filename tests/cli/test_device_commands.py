@@ -111,5 +111,5 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing(made: Made, calora: Run
     assert "bundle.json is missing" in err
     code, _, err = calora("verify", "nothing.gguf")
     assert code == 2
-    assert "manifest" in err
+    assert "nothing.gguf is no exported adapter" in err
     assert {path.name for path in tmp_path.iterdir()} == {"es"}

@@ -29,6 +29,7 @@ def test_the_manifest_says_what_was_cut(pairs: dict[str, Pair], tmp_path: Path) 
     assert (manifest.rank_before, manifest.rank, manifest.architecture) == (6, 2, "llama")
     assert 0 < manifest.truncation_error < 1
     assert manifest.sha256.keys() == {"a.gguf"}
+    assert (manifest.backbone, manifest.trained_on_sha256) == (str(file), None)
 
 
 def test_the_folder_is_for_the_backbone_that_was_named(pairs: dict[str, Pair], tmp_path: Path) -> None:
@@ -37,7 +38,8 @@ def test_the_folder_is_for_the_backbone_that_was_named(pairs: dict[str, Pair], t
     export_adapter(adapter, "peft", tmp_path / "peft", f"{backbone.name}:4bit")
     assert base_model_of(tmp_path / "peft") == backbone.name
     with pytest.warns(UserWarning, match="es was trained on other weights of this architecture"):
-        export_adapter(adapter, "gguf", tmp_path / "a.gguf", file)
+        manifest = export_adapter(adapter, "gguf", tmp_path / "a.gguf", file)
+    assert (manifest.backbone, manifest.trained_on_sha256) == (str(file), backbone.sha256)
 
 
 def test_what_cannot_be_is_told(pairs: dict[str, Pair], tmp_path: Path) -> None:

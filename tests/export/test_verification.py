@@ -7,7 +7,9 @@ import pytest
 
 from calora.adapter import Adapter, Factors
 from calora.backbone import Backbone
+from calora.errors import CaloraError
 from calora.export import export_adapter, runtimes
+from calora.export.manifest import changed_files, manifest_file
 from calora.export.verification import verify_export
 from tests.conftest import random_adapter
 from tests.export.conftest import gentle
@@ -77,3 +79,40 @@ def test_a_runtime_that_does_not_switch_it_off_is_found_out(
 
     monkeypatch.setattr(runtimes, "llama_probe", never_quite_off)
     assert failed(*exported) == ["scale 0 is the backbone"]
+
+
+def test_another_file_than_its_manifest_tells_of_is_found_out(
+    exported: tuple[Path, str], pairs: dict[str, Pair], tmp_path: Path
+) -> None:
+    file, backbone = exported
+    export_adapter(random_adapter(pairs["llama"][0], seed=8), "gguf", tmp_path / "b.gguf", backbone, dtype="float32")
+    (tmp_path / "b.gguf").replace(file)
+    assert "it is what was exported" in failed(file, backbone)
+
+
+def test_what_changed_in_a_folder_is_named(pairs: dict[str, Pair], tmp_path: Path) -> None:
+    backbone, _ = pairs["llama"]
+    manifest = export_adapter(gentle(backbone, 3), "peft", tmp_path / "a", backbone.name)
+    assert changed_files(tmp_path / "a", manifest) == []
+    (tmp_path / "a/adapter_config.json").unlink()
+    (tmp_path / "a/README.md").write_text("What lies beside them is nobody's.")
+    assert changed_files(tmp_path / "a", manifest) == ["adapter_config.json"]
+
+
+def test_a_manifest_has_a_place_beside_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert manifest_file(Path(".")) == manifest_file(tmp_path)
+    assert manifest_file(Path("a.gguf")) == tmp_path.resolve() / "a.gguf.manifest.json"
+
+
+def test_what_cannot_be_verified_is_told(exported: tuple[Path, str], pairs: dict[str, Pair], tmp_path: Path) -> None:
+    file, backbone = exported
+    for nothing in (tmp_path, tmp_path / "nothing.gguf"):
+        with pytest.raises(CaloraError, match="is no exported adapter"):
+            verify_export(nothing, backbone)
+    with pytest.raises(CaloraError, match=r"llama is no GGUF file, and llama\.cpp loads no other"):
+        verify_export(file, pairs["llama"][0].name)
+    manifest_file(file).unlink()
+    with pytest.raises(CaloraError, match="has no manifest beside it"):
+        verify_export(file)
+    assert failed(file, backbone) == []

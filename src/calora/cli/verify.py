@@ -20,14 +20,13 @@ def command(
     from rich.console import Console
 
     from calora.errors import CaloraError
-    from calora.export import read_manifest
     from calora.export.verification import verification_table, verify_export
     from calora.ready import read_ready
 
     if against is None:
         refuse_ignored({"--adapter": adapter}, "they are the parents of what --against names")
     original = read_ready(against, adapter or ()) if against else None
-    found = verify_export(file, backbone or read_manifest(file).backbone, original)
+    found = verify_export(file, backbone, original)
     Console().print(verification_table(found))
     if not found.held:
         raise CaloraError(

@@ -25,7 +25,7 @@ class Manifest(BaseModel):
         name: Of the adapter or composition.
         prompt: To ask it with.
         backbone: What it was exported for, as it was named.
-        backbone_sha256: Of the backbone that the adapter was trained on.
+        trained_on_sha256: Of the backbone that the adapter was trained on; None where it does not say.
         architecture: Of the backbone, as GGUF names it.
         parents: Name to SHA-256 of the adapters it was merged from.
         rank: In the file.
@@ -44,7 +44,7 @@ class Manifest(BaseModel):
     name: str
     prompt: Prompt | None = None
     backbone: str
-    backbone_sha256: str
+    trained_on_sha256: str | None = None
     architecture: str
     parents: dict[str, str] = {}
     rank: int
@@ -106,7 +106,7 @@ def export_adapter(
         name=card.name if card else target.stem,
         prompt=card.prompt if card else None,
         backbone=str(name),
-        backbone_sha256=card.backbone_sha256 if card else "",
+        trained_on_sha256=card.backbone_sha256 if card else None,
         architecture=layout.architecture,
         parents=card.parents if card else {},
         rank=fitted.rank,
@@ -130,7 +130,7 @@ def _compare_weights(adapter: Adapter, layout: Layout) -> None:
 
 def manifest_file(target: Path) -> Path:
     """Where the manifest of an export lies."""
-    return target.with_name(f"{target.name}.manifest.json")
+    return Path(f"{target.resolve()}.manifest.json")
 
 
 def read_manifest(target: Path) -> Manifest:
@@ -140,3 +140,9 @@ def read_manifest(target: Path) -> Manifest:
         CaloraError: It is missing or damaged.
     """
     return read_card(manifest_file(target), Manifest)
+
+
+def changed_files(target: Path, manifest: Manifest) -> list[str]:
+    """Which files of an export are missing, or others than those that its manifest tells of."""
+    places = {name: target / name if target.is_dir() else target for name in manifest.sha256}
+    return [name for name, place in places.items() if not place.is_file() or sha256_of(place) != manifest.sha256[name]]

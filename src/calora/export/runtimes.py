@@ -65,6 +65,10 @@ def try_in_llama(file: Path, backbone: str) -> Trial:
     from calora.backbone import Backbone
 
     layout = read_layout(backbone)
+    if layout.path.is_dir():
+        raise CaloraError(
+            f"{backbone} is no GGUF file, and llama.cpp loads no other", "name the backbone's with --backbone"
+        )
     values = read_gguf_adapter(file, layout)
     kinds = {str(tensor.tensor_type.name) for tensor in open_gguf(file).tensors}
     with tempfile.TemporaryDirectory() as temporary:

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from calora.adapter import Adapter
 from calora.errors import CaloraError
+from calora.export.manifest import Manifest, changed_files, manifest_file, read_manifest
 from calora.export.probes import gelu_in_half, mean_kl, reference_logprobs
 from calora.export.runtimes import Trial, try_in_llama, try_in_mlx, try_in_peft
 from calora.packing import split_packing
@@ -68,20 +69,25 @@ class Verification(BaseModel):
         return all(check.held for check in self.checks)
 
 
-def verify_export(file: Path, backbone: str, against: Adapter | None = None) -> Verification:
-    """Load an exported adapter in its runtime and compare.
+def verify_export(file: Path, backbone: str | None = None, against: Adapter | None = None) -> Verification:
+    """Load an exported adapter in its runtime and compare; with its manifest, where that is there, as well.
 
     Args:
         file: A LoRA file for llama.cpp, or a folder for PEFT or MLX-LM.
         backbone: An embedded name, a GGUF file, a Hugging Face folder or a hub id, of whose weights the plain ones are
-            taken; llama.cpp needs one of the first two.
+            taken; llama.cpp needs one of the first two. The manifest's if None.
         against: The adapter that was exported; without it, what storing the values cost is not told.
 
     Raises:
-        CaloraError: The file is damaged, has a tensor without a place in the backbone or of another shape, or is of a
-            format that cannot be verified.
+        CaloraError: The file is missing or damaged, has a tensor without a place in the backbone or of another shape,
+            or is of a format that cannot be verified; or nothing says which backbone.
     """
-    trial = _runtime_of(file)(file, split_packing(backbone)[0])
+    run = _runtime_of(file)
+    manifest = read_manifest(file) if manifest_file(file).exists() else None
+    name = backbone or (manifest.backbone if manifest else None)
+    if name is None:
+        raise CaloraError(f"{file} has no manifest beside it that says its backbone", "name it with --backbone")
+    trial = run(file, split_packing(name)[0])
     on = trial.on
     reference = reference_logprobs(trial.backbone, trial.values, on.ids, on.start)
     bare = reference_logprobs(trial.backbone, None, on.ids, on.start)
@@ -90,7 +96,8 @@ def verify_export(file: Path, backbone: str, against: Adapter | None = None) -> 
     gelu = _gelu_rounding(trial, reference)
     tolerance = TOLERANCE + trial.rounding * changed + gelu
     agreed = on.agreement(reference, 2 * tolerance)
-    checks = [
+    checks = [] if manifest is None else [_unchanged(file, manifest)]
+    checks += [
         Check(
             name="scale 0 is the backbone",
             held=trial.off == trial.bare,
@@ -130,6 +137,16 @@ def verify_export(file: Path, backbone: str, against: Adapter | None = None) -> 
     return Verification(file=str(file), runtime=trial.runtime, checks=tuple(checks))
 
 
+def _unchanged(file: Path, manifest: Manifest) -> Check:
+    changed = changed_files(file, manifest)
+    return Check(
+        name="it is what was exported",
+        held=not changed,
+        found=f"another {', '.join(changed)}" if changed else "the same",
+        expected="the SHA-256 of its manifest",
+    )
+
+
 def _gelu_rounding(trial: Trial, reference: Array) -> float:
     """Twice what rounding around each GELU does to our own forward pass, if the runtime rounds there.
 
@@ -156,7 +173,7 @@ def verification_table(found: Verification) -> Table:
 
 
 def _runtime_of(file: Path) -> Callable[[Path, str], Trial]:
-    if file.suffix == ".gguf":
+    if file.suffix == ".gguf" and file.is_file():
         return try_in_llama
     if (file / "adapters.safetensors").exists():
         return try_in_mlx
