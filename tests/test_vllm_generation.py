@@ -1,6 +1,7 @@
 """Against a recorded interface: what vLLM documents, with answers that say what was asked."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -81,6 +82,21 @@ def test_what_vllm_cannot_take_is_refused(generator: VllmGenerator, llama: Backb
         generator.answer_all([Pass(dense, prompt)], ["Ann: Hi."], max_tokens=8)
     with pytest.raises(CaloraError, match="rank 65, vLLM was started for 64"):
         generator.answer_all([Pass(random_adapter(llama, 1, rank=65), prompt)], ["Ann: Hi."], max_tokens=8)
+
+
+@pytest.mark.parametrize("name", ["smollm2-135m", "owner/name:4bit", "model.gguf:packed"])
+def test_a_backbone_that_vllm_cannot_load_is_refused_by_name(llama: Backbone, name: str) -> None:
+    with pytest.raises(CaloraError, match=f"vLLM cannot load {name}"):
+        VllmGenerator(replace(llama, name=name))
+
+
+def test_a_revision_is_asked_for_as_one(generator: VllmGenerator, llama: Backbone, tmp_path: Path) -> None:
+    assert (Recorded.started["model"], Recorded.started["revision"]) == (llama.name, None)
+    VllmGenerator(replace(llama, name="owner/name@v1"))
+    assert (Recorded.started["model"], Recorded.started["revision"]) == ("owner/name", "v1")
+    (folder := tmp_path / "mine@home").mkdir()
+    VllmGenerator(replace(llama, name=str(folder)))
+    assert (Recorded.started["model"], Recorded.started["revision"]) == (str(folder), None)
 
 
 def test_without_vllm_it_says_so(llama: Backbone) -> None:

@@ -326,7 +326,10 @@ def write_adapter(adapter: Adapter, folder: str | Path, dtype: str = "bfloat16",
 
 
 def _targets(modules: list[str]) -> list[str]:
-    """Module kinds where every layer has every kind, else full names: PEFT would add what is not there."""
+    """Module kinds where every layer up to the last one here has every kind, else full names: PEFT would add the rest.
+
+    How many layers the backbone has is not known here: on one with more, PEFT adds an update of 0 to each, and warns.
+    """
     kinds = sorted({module_kind(module) for module in modules})
     layers = {layer for module in modules if (layer := layer_of(module)) is not None}
     whole = len(modules) == len(kinds) * len(layers) and layers == set(range(len(layers)))

@@ -19,6 +19,7 @@ from calora.encoding import encode_prompt
 from calora.errors import CaloraError
 from calora.export.ranks import fit_rank
 from calora.generation import Answer, Pass, answer_length
+from calora.packing import split_packing
 
 # The ranks that vLLM takes (`vllm.config.lora`).
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
@@ -34,12 +35,14 @@ class VllmGenerator:
         share: Of the GPU's memory that vLLM may take, as the backbone is there already.
 
     Raises:
-        CaloraError: vLLM is not installed.
+        CaloraError: vLLM is not installed, or cannot load such a backbone.
     """
 
     def __init__(self, backbone: Backbone, rank: int = 128, share: float = 0.5) -> None:
-        if backbone.name in EMBEDDED:
-            raise CaloraError(f"vLLM cannot load {backbone.name}", "give a model of the hub or a folder")
+        name, packing = split_packing(backbone.name)
+        if packing or name in EMBEDDED:
+            raise CaloraError(f"vLLM cannot load {backbone.name}", "give a model of the hub or a folder, as it is")
+        model, _, revision = (name, "", "") if Path(name).exists() else name.partition("@")
         try:
             from vllm import LLM
         except ImportError as error:
@@ -47,7 +50,8 @@ class VllmGenerator:
         self.backbone = backbone
         self._rank = min(allowed for allowed in RANKS if allowed >= rank)
         self._model: Any = LLM(
-            model=backbone.name,
+            model=model,
+            revision=revision or None,
             enable_lora=True,
             max_lora_rank=self._rank,
             max_model_len=backbone.context,
