@@ -11,6 +11,7 @@ from rich.text import Text
 from calora.metrics import Difference, bootstrap_interval, paired_difference, smallest_detectable
 from calora.report.pool import BASELINES, Measure, Pool
 from calora.report.table import NOTHING, markdown
+from calora.report.wide_table import WideTable
 
 Shown = TypeVar("Shown", str, Text)
 
@@ -76,9 +77,11 @@ def comparison_rows(pool: Pool, measure: Measure = "retrieval") -> list[Comparis
 
 def comparison_table(pool: Pool, measure: Measure = "retrieval") -> Table:
     """The rows of `comparison_rows` for the terminal; intervals stand below their means."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, caption=_caption(pool), caption_justify="left")
+    caption = Text(_caption(pool), "table.caption")
+    table = WideTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, caption=caption, caption_justify="left")
     for index, head in enumerate(_heads(measure)):
-        table.add_column(head, justify="right" if index else "left", vertical="top", no_wrap=bool(index))
+        table.add_column(head, justify="right" if index else "left", vertical="top")
+    table.joined = [place for place, head in enumerate(_heads(measure)) if head in ("p", "can\nshow")]
     rows = comparison_rows(pool, measure)
     for index, row in enumerate(rows):
         if row.control and index and not rows[index - 1].control:

@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from calora.adapter import layer_of, module_kind
 from calora.merging.diagnostics import WASHED_OUT, Inspection, ModuleFacts, pairs_of
+from calora.report.wide_table import WideTable
 
 _ORDER = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 Figure = Callable[[ModuleFacts], float]
@@ -26,8 +28,8 @@ _OF_PAIRS: tuple[tuple[str, Callable[[ModuleFacts, int], float], str], ...] = (
 
 def in_all(found: Inspection) -> Table:
     """Each adapter, all modules together: norm, mean effective rank, what the merge holds of it."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("adapter", no_wrap=True)
+    table = WideTable(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("adapter")
     for head in ("norm", "effective rank\nmean of modules", "share left\nin the merge", "modules"):
         table.add_column(head, justify="right")
     for place, (name, share) in enumerate(zip(found.names, found.shares(), strict=True)):
@@ -35,7 +37,7 @@ def in_all(found: Inspection) -> Table:
         ranks = [one.effective_ranks[place] for one in found.modules if one.norms[place]]
         text = f"{share:.2f}"
         table.add_row(
-            name,
+            Text(name),
             f"{np.sqrt((norms**2).sum()):.3f}",
             f"{np.mean(ranks) if ranks else 0.0:.1f}",
             f"[bold yellow]{text}[/]" if abs(share) < WASHED_OUT else text,
@@ -46,24 +48,24 @@ def in_all(found: Inspection) -> Table:
 
 def by_kind(found: Inspection) -> Table:
     """What the merge holds: means over the layers, a row for each kind of module; the last row is of all."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("module", no_wrap=True)
+    table = WideTable(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("module")
     for name in found.names:
-        table.add_column(f"share of\n{name}", justify="right")
+        table.add_column(Text(f"share of\n{name}"), justify="right")
     for head, _, _ in _OF_MERGE:
         table.add_column(head.replace("to\nrank", f"to\nrank {found.rank}"), justify="right")
     for kind, members in _by_kind(found).items():
         shares = [f"{np.mean([one.shares[place] for one in members]):.2f}" for place in range(len(found.names))]
         figures = [f"{np.mean([figure(one) for one in members]):{form}}" for _, figure, form in _OF_MERGE]
-        table.add_row(kind, *shares, *figures, end_section=kind == _last_kind(found))
+        table.add_row(Text(kind), *shares, *figures, end_section=kind == _last_kind(found))
     return table
 
 
 def between(found: Inspection) -> Table:
     """What adapters have to do with each other: of two a row for each kind of module, of more a row for each pair."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = WideTable(box=box.SIMPLE_HEAD, pad_edge=False)
     two = len(found.names) == 2
-    table.add_column("module" if two else "adapters", no_wrap=True)
+    table.add_column("module" if two else "adapters")
     of_two = [("signs in\nconflict %", lambda one, pair: 100 * one.sign_conflict, ".0f")] if two else []
     columns = [*_OF_PAIRS, *of_two]
     for head, _, _ in columns:
@@ -73,7 +75,7 @@ def between(found: Inspection) -> Table:
         rows = [(", ".join(pair), place, found.modules) for place, pair in enumerate(pairs_of(found.names))]
     for name, pair, members in rows:
         means = [f"{np.mean([figure(one, pair) for one in members]):{form}}" for _, figure, form in columns]
-        table.add_row(name, *means, end_section=two and name == _last_kind(found))
+        table.add_row(Text(name), *means, end_section=two and name == _last_kind(found))
     return table
 
 

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from calora.bench.cells import Cell
 from calora.report.folder import composed, is_control, is_own
+from calora.report.wide_table import WideTable
 from calora.tasks import Composition
 
 NOTHING = "—"
@@ -128,7 +129,7 @@ def _cost(head: str, note: str, text: Callable[[Cell], str]) -> Column:
 
 
 def _table(first: str, shown: Sequence[Column], caption: str) -> Table:
-    table = Table(
+    table = WideTable(
         box=box.SIMPLE_HEAD,
         show_edge=False,
         padding=(0, 0),
@@ -139,7 +140,7 @@ def _table(first: str, shown: Sequence[Column], caption: str) -> Table:
     )
     table.add_column(f"\n{first}", min_width=14)
     for column in shown:
-        table.add_column(column.head, justify="right", no_wrap=True)
+        table.add_column(column.head, justify="right")
     return table
 
 

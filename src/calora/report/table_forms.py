@@ -17,6 +17,7 @@ from calora.report.compare import Estimate
 from calora.report.main_table import Against, MainRow, MainTable
 from calora.report.results import MEASURE_NAMES
 from calora.report.table import NOTHING, markdown, one_line
+from calora.report.wide_table import WideTable
 
 Value = float | int | None
 Figure = TypeVar("Figure")
@@ -287,10 +288,10 @@ def _slanted(row: MainRow, slanted: str, escape: Callable[[str], str] = str) -> 
 
 
 def _terminal(table: MainTable, columns: Sequence[MainColumn]) -> Table:
-    form = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    form = WideTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     form.add_column("approach", vertical="top", min_width=16)
     for column in columns:
-        form.add_column(column.head, justify="right", vertical="top", no_wrap=True)
+        form.add_column(Text(column.head), justify="right", vertical="top")
     for index, row in enumerate(table.rows):
         if row.control and index and not table.rows[index - 1].control:
             form.add_section()

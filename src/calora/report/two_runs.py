@@ -10,6 +10,7 @@ from calora.errors import CaloraError
 from calora.metrics import Difference, holm, mean_score, paired_difference, smallest_detectable
 from calora.report.reading import mixed
 from calora.report.results import MEASURE_NAMES, Measure, Results, Scores, scores_of
+from calora.report.wide_table import WideTable
 
 
 @dataclass(frozen=True)
@@ -80,13 +81,16 @@ def compare_runs(first: Results, second: Results, measure: Measure = "retrieval"
 
 def runs_table(first: Results, second: Results, measure: Measure = "retrieval") -> Table:
     """The rows of `compare_runs` for the terminal; bold where the adjusted p-value is below 0.05."""
-    table = Table(
+    caption = (
+        f"{MEASURE_NAMES[measure]}: {first.run} minus {second.run}, paired by dialogue, on the compositions "
+        "that both have, with a 95 % interval; p of the sign-flip test, adjusted by Holm; can show: the "
+        f"smallest difference seen with 80 % power.{_other_making(first, second)}"
+    )
+    table = WideTable(
         box=box.SIMPLE_HEAD,
         show_edge=False,
         pad_edge=False,
-        caption=f"{MEASURE_NAMES[measure]}: {first.run} minus {second.run}, paired by dialogue, on the compositions "
-        "that both have, with a 95 % interval; p of the sign-flip test, adjusted by Holm; can show: the "
-        f"smallest difference seen with 80 % power.{_other_making(first, second)}",
+        caption=Text(caption, "table.caption"),
         caption_justify="left",
     )
     heads = ("approach", "of", first.run.name, second.run.name, "difference", "95 % interval", "p", "can show")
