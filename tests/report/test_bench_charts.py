@@ -65,6 +65,12 @@ def test_worth_against_cost_is_to_scale() -> None:
     assert chart.steps[-1] == (100.0, dots["expert"].y)
 
 
+def test_rows_of_several_passes_alone_have_no_front_of_one_pass() -> None:
+    chart = cost_chart([row("multi-step", 70, passes=2)])
+    assert chart.steps == []
+    assert [dot.front for dot in chart.dots] == [True]
+
+
 def test_controls_and_rows_with_fewer_compositions_are_not_drawn() -> None:
     part = replace(row("seeds", 99), asked=9)
     chart = cost_chart([*ROWS, row("some", 99, compositions=1), part, row("control", 100)])

@@ -6,6 +6,7 @@ Places across are in percent of the chart's width and down in pixels, as in `cal
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from calora.report.charts import Tick, nice_ticks
 from calora.report.main_table import MainRow
@@ -215,7 +216,7 @@ def _clusters(xs: Sequence[float]) -> list[list[int]]:
 def _staircase(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """Corners of a front, from the point that costs least to the right edge."""
     corners = []
-    for (x, y), (further, _) in zip(points, [*points[1:], (100.0, 0.0)], strict=True):
+    for (x, y), (further, _) in pairwise([*points, (100.0, 0.0)]):
         corners += [(x, y), (further, y)]
     return corners
 
