@@ -10,7 +10,17 @@ from calora.errors import CaloraError
 from calora.report.bench_page import write_bench_page
 from calora.report.reading import read_results
 
-from .bench_runs import COMPOSITIONS, DIALOGUES, HTML, add_judge, choice_path, hits, predictions_path, write_bench_run
+from .bench_runs import (
+    COMPOSITIONS,
+    DIALOGUES,
+    HTML,
+    add_judge,
+    cell_path,
+    choice_path,
+    hits,
+    predictions_path,
+    write_bench_run,
+)
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 
@@ -146,6 +156,15 @@ def test_every_measure_has_a_view_and_the_one_asked_for_comes_first(run: Path, t
     assert ["checked" in radio for radio in radios] == [True, False, False, False, False]
     assert page.text.count("minuslinear (tuned)") == 0
     assert page.text.count("minus\nlinear (tuned)") == 4  # the judge has nothing of that row
+    assert "minus\nmulti-step" not in page.text
+
+
+def test_rows_that_are_not_drawn_are_told_with_the_reason(run: Path, tmp_path: Path) -> None:
+    few = Path(shutil.copytree(run, tmp_path / "few"))
+    cell_path(few, "calibration", COMPOSITIONS[0], 0).unlink()
+    page = Page(write_bench_page(read_results(few)).read_text(encoding="utf-8"))
+    told = "Not drawn, since they have fewer compositions or cells: Linear merge, tuned, Learnable <Calibration>."
+    assert told in page.text
 
 
 def test_a_damaged_choice_is_named(run: Path, tmp_path: Path) -> None:

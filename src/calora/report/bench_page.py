@@ -103,7 +103,7 @@ def write_bench_page(results: Results, measure: Measure = "retrieval", against: 
 def _view(results: Results, measure: Measure, against: str | None, *, asked: bool) -> View:
     """A measure's view; one that was not asked for has no comparison where the reference lacks the measure."""
     known = against is None or asked or bool(results.having(against, measure))
-    table = main_table(results, measure, against if known else None)
+    table = main_table(results, measure, against, compared=known)
     return View(
         measure, MEASURE_NAMES[measure], table, main_columns(table), cost_chart(table.rows), _heats(results, table)
     )

@@ -134,13 +134,16 @@ class MainTable:
         return sum(self.categories.values())
 
 
-def main_table(results: Results, measure: Measure = "retrieval", against: str | None = None) -> MainTable:
+def main_table(
+    results: Results, measure: Measure = "retrieval", against: str | None = None, *, compared: bool = True
+) -> MainTable:
     """Compare every row of a benchmark with one of them.
 
     Args:
         results: What `read_results` read.
         measure: Of the figures.
         against: Label of the reference; multi-step where it is left out, and nothing if the run has no such row.
+        compared: Whether there is a reference at all.
 
     Raises:
         CaloraError: No approach has the measure, or no row the label.
@@ -149,9 +152,9 @@ def main_table(results: Results, measure: Measure = "retrieval", against: str | 
         known = ", ".join(results.measures) or "nothing yet"
         raise CaloraError(f"no approach in {results.run} has scores of {measure}", f"there is: {known}")
     labels = [label for label in results.titles if results.having(label, measure)]
-    if against is not None and against not in labels:
+    if compared and against is not None and against not in labels:
         raise CaloraError(f"no row {against!r} to compare with", f"rows: {', '.join(labels)}")
-    reference = against or (REFERENCE if REFERENCE in labels else None)
+    reference = (against or (REFERENCE if REFERENCE in labels else None)) if compared else None
     found = _compared(results, labels, reference, measure)
     rows = [_row(results, label, measure, found.get(label)) for label in labels]
     categories = {name: len(members) for name, members in results.categories.items()}
