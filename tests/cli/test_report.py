@@ -62,8 +62,9 @@ def test_a_demo_gets_its_page_again(calora: Run, tmp_path: Path) -> None:
     assert "Zero-shot" in out
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "<h1>summary+es on tiny</h1>" in page and "&#34;max_tokens&#34;: 33" in page
-    code, _, err = calora(tmp_path, "--against", "zero-shot")
-    assert code == 2 and "calora compare" in err
+    for ignored in (["--against", "zero-shot"], ["--measure", "judge"], ["--other", tmp_path]):
+        code, _, err = calora(tmp_path, *ignored)
+        assert code == 2 and f"{ignored[0]} would be ignored" in err and "calora compare" in err
 
 
 def test_a_wrong_request_is_told(calora: Run, bench: Path, tmp_path: Path) -> None:

@@ -17,8 +17,9 @@ def command(
         str | None, typer.Option(help="Row that the others are compared with; multi-step if left out.")
     ] = None,
     measure: Annotated[
-        str, typer.Option(help="retrieval, masked_rouge, rouge, in_language, judge or llm_judge.")
-    ] = "retrieval",
+        str | None,
+        typer.Option(help="retrieval (if left out), masked_rouge, rouge, in_language, judge or llm_judge."),
+    ] = None,
     other: Annotated[Path | None, typer.Option(help="Compare with this run, and write nothing.")] = None,
 ) -> None:
     """Write report.html and table.md, .csv and .tex into a run, and print the table; own.md is of single tasks.
@@ -26,15 +27,14 @@ def command(
     The run of a demo, which is one composition and the adapters' own tasks, gets the demo's page again.
     """
     from calora.bench.recipe import Recipe
-    from calora.errors import CaloraError
     from calora.storage import read_card
 
     recipe = read_card(run / "recipe.json", Recipe)
     if not any((row.label or "").startswith("own-") for row in recipe.approaches):
-        _bench(run, against, measure, other)
-    elif against or other:
-        raise CaloraError(f"{run} is a demo's run", "compare demos with calora compare")
+        _bench(run, against, measure or "retrieval", other)
     else:
+        given = {"--against": against, "--measure": measure, "--other": other}
+        options.refuse_ignored(given, f"{run} is a demo's run; calora compare compares demos")
         _demo(run, recipe)
 
 
