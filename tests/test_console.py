@@ -18,7 +18,7 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
 def test_several_things_are_shown_below_each_other(screen: io.StringIO) -> None:
     with (
         console.shown(lambda: Text("the table")),
-        console.counting("answering", 4) as advance,
+        console.counting("answering [/x]", 4) as advance,
     ):
         advance(3)
         both = console._all_shown()
@@ -26,7 +26,7 @@ def test_several_things_are_shown_below_each_other(screen: io.StringIO) -> None:
         Console(file=printed, width=60).print(both)
         first, second = printed.getvalue().splitlines()[:2]
         assert first.strip() == "the table"
-        assert second.startswith("answering") and "3/4" in second
+        assert second.startswith("answering [/x]") and "3/4" in second
     assert "the table" in screen.getvalue()
     assert console._shown == []
 

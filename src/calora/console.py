@@ -45,7 +45,7 @@ def shown(renderable: Callable[[], RenderableType]) -> Iterator[None]:
 def counting(title: str, total: int) -> Iterator[Callable[[int], None]]:
     """A bar with the time left; gives the function that moves it on."""
     bar = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

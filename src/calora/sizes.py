@@ -7,6 +7,7 @@ from typing import Any
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from calora.calibration import Kind
 from calora.errors import CaloraError
@@ -226,7 +227,7 @@ def render_sizes(archs: Sequence[Architecture]) -> Table:
         table.add_column(header, justify="right", no_wrap=True)
     for number, row in enumerate(size_rows(archs), start=1):
         table.add_row(
-            row.name,
+            Text(row.name),
             f"{row.adapter:,.0f}",
             f"{mebibytes(row.adapter):.2f}",
             *_calibration_cells(row.vector, row.adapter),

@@ -24,13 +24,14 @@ def made(pairs: dict[str, tuple[Backbone, Path]], tmp_path_factory: pytest.TempP
 def test_a_composition_is_exported_and_verified(made: Made, calora: Run, tmp_path: Path) -> None:
     source = [made.calibrations["summary+es"], "--adapter", made.adapters["summary"], "--adapter", made.adapters["es"]]
     code, out, err = calora(
-        "export", source[0], "a.gguf", *source[1:], "--backbone", made.model, "--dtype", "float32", "--rank", 12
+        "export", source[0], "a[x].gguf", *source[1:], "--backbone", made.model, "--dtype", "float32", "--rank", 12
     )
     assert (code, err) == (0, "")
-    assert "summary+es for llama.cpp" in out
+    assert "summary+es for llama.cpp, xllamacpp, Ollama: a[x].gguf" in out
     assert "rank 9 to 12" in out
-    code, out, err = calora("verify", "a.gguf", "--backbone", made.model, "--against", *source)
+    code, out, err = calora("verify", "a[x].gguf", "--backbone", made.model, "--against", *source)
     assert code == 0, err
+    assert "a[x].gguf in " in out
     assert "NO" not in out
 
 

@@ -40,6 +40,18 @@ def test_three_adapters_of_another_tool_fit_a_narrow_terminal(
     assert "…" not in out
 
 
+def test_a_name_is_text_whatever_it_holds(calora: Run, llama: Backbone, tmp_path: Path) -> None:
+    for seed, name in enumerate(("m[old]", "[red]", "no[")):
+        write_adapter(Adapter(random_adapter(llama, seed).modules), tmp_path / name, "float32")
+    write_adapter(random_adapter(llama, 5, name="a[/x]"), tmp_path / "five")
+    code, out, _ = calora("inspect", "m[old]", "[red]", "no[", "five")
+    assert code == 0
+    for name in ("m[old]", "[red]", "no[", "a[/x]"):
+        assert f"share of {name}" in " ".join(out.split()) or f"{name} is left at" in out
+        assert any(line.split()[:1] == [name] for line in out.splitlines())
+    assert "m[old] is left at" in out and "m[old], a[/x]" in out
+
+
 def test_what_cannot_be_drawn_is_told(calora: Run, llama: Backbone, tmp_path: Path) -> None:
     write_adapter(random_adapter(llama, 1, name="summary"), tmp_path / "summary")
     code, _, err = calora("inspect", "summary", "--map", "map.docx")

@@ -99,36 +99,40 @@ def following() -> "Iterator[Callable[[Progress], None]]":
 def _progress_table(progress: "Progress", seconds: float) -> "Table":
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     left = "" if progress.left is None else f", about {_clock(progress.left).strip()} left"
-    table = Table(box=box.SIMPLE_HEAD, title=f"{_clock(seconds).strip()} gone{left}", caption=progress.now)
+    caption = Text(progress.now, "table.caption")
+    table = Table(box=box.SIMPLE_HEAD, title=f"{_clock(seconds).strip()} gone{left}", caption=caption)
     for head in ("row", "cells", "of"):
         table.add_column(head, justify="left" if head == "row" else "right")
     for label, total in progress.total.items():
         done = progress.done[label]
-        table.add_row(label, str(done), str(total), style="dim" if done == total else None)
+        table.add_row(Text(label), str(done), str(total), style="dim" if done == total else None)
     if progress.failed:
-        table.add_row(f"failed: {progress.failed[-1][0]}", str(len(progress.failed)), "", style="red")
+        table.add_row(Text(f"failed: {progress.failed[-1][0]}"), str(len(progress.failed)), "", style="red")
     return table
 
 
 def _plan_table(places: "Sequence[Place]") -> "Table":
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, caption=f"{len(places)} cells", caption_justify="left")
     for head in ("row", "cells", "compositions"):
-        table.add_column(head, justify="right" if head == "cells" else "left")
+        table.add_column(head, justify="right" if head == "cells" else "left", overflow="fold")
     counts = Counter(place.row.label for place in places)
     for label, count in counts.items():
         names = dict.fromkeys(str(place.case.composition) for place in places if place.row.label == label)
-        table.add_row(label, str(count), " ".join(names))
+        table.add_row(Text(label), str(count), Text(" ".join(names)))
     return table
 
 
 def _forecast_tables(found: "Forecast", tflops: float) -> "Iterator[Table]":
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     def table(title: str, *heads: str, caption: str | None = None) -> Table:
         made = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", caption=caption, caption_justify="left")
@@ -138,7 +142,7 @@ def _forecast_tables(found: "Forecast", tflops: float) -> "Iterator[Table]":
 
     fetched = table("to be fetched or made first", "what", "GB")
     for what, size in found.fetched:
-        fetched.add_row(what, "?" if size is None else f"{size:.1f}")
+        fetched.add_row(Text(what), "?" if size is None else f"{size:.1f}")
     if found.fetched:
         yield fetched
     note = f"hours at {tflops:g} TFLOP/s sustained, of training alone; answering {found.cells[0]} cells is not in them"
@@ -153,12 +157,12 @@ def _forecast_tables(found: "Forecast", tflops: float) -> "Iterator[Table]":
     needed.add_row("cells, of which there are", f"{found.cells[0]}, {found.cells[1]}")
     needed.add_row("adapters and joint experts on disk", f"{found.stored:.2f} GB")
     for name, size in found.memory.items():
-        needed.add_row(f"memory to train on {name}, about", f"{size:.1f} GiB")
+        needed.add_row(Text(f"memory to train on {name}, about"), f"{size:.1f} GiB")
     yield needed
     if found.unknown:
         unknown = table("not known", "what")
         for what in dict.fromkeys(found.unknown):
-            unknown.add_row(what)
+            unknown.add_row(Text(what))
         yield unknown
 
 

@@ -19,6 +19,7 @@ def command(
     """
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     from calora.cli.show import console
     from calora.corpus.compose_recipe import read_compose_recipe
@@ -46,7 +47,7 @@ def command(
             table.add_column(head, justify="right" if head == "answers" else "left")
         for name, reasons in counts.dropped.items():
             for reason, number in sorted(reasons.items(), key=lambda item: -item[1]):
-                table.add_row(name, reason, f"{number:,}")
+                table.add_row(Text(name), Text(reason), f"{number:,}")
         console.print(table)
     options.say(f"{out / RECORDS}; read {write_sheet(out)} before you train on it")
 

@@ -46,4 +46,4 @@ def command(
         highlight=False,
     )
     page = write_page(folder, recipe.model_dump(mode="json"), cells)
-    console.print(f"report: {page}", highlight=False)
+    console.print(f"report: {page}", highlight=False, markup=False, soft_wrap=True)

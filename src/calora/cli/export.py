@@ -28,6 +28,6 @@ def command(
     found = export_adapter(read_ready(folder, adapter or ()), format, to, backbone, dtype=dtype, rank=rank)
     ranks = f"rank {found.rank}" if found.rank == found.rank_before else f"rank {found.rank_before} to {found.rank}"
     error = f", relative error {found.truncation_error:.2%}" if found.truncation_error else ""
-    Console(soft_wrap=True, highlight=False).print(
+    Console(soft_wrap=True, highlight=False, markup=False).print(
         f"{found.name} for {found.runtimes}: {to}, {found.mebibytes:.2f} MiB in {found.dtype}, {ranks}{error}"
     )

@@ -31,6 +31,7 @@ def command(
     import json
 
     from rich.console import Console
+    from rich.text import Text
 
     from calora.merging.diagnostics import inspect_merge
     from calora.report.inspection import between, by_kind, in_all
@@ -45,7 +46,7 @@ def command(
     for table in (in_all(found), by_kind(found), *([between(found)] if len(parents) > 1 else [])):
         console.print(table)
     for warning in found.warnings():
-        console.print(f"[bold yellow]warning:[/] {warning}", soft_wrap=True)
+        console.print(Text.assemble(("warning:", "bold yellow"), f" {warning}"), soft_wrap=True)
     if json_file is not None:
         write_text(json_file, json.dumps(asdict(found), indent=1) + "\n")
         options.say(f"wrote {json_file}")

@@ -40,6 +40,7 @@ def command(
     from pydantic import ValidationError
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     from calora.bench.llm_judging import judge_run_with_llm
     from calora.cli.show import console
@@ -52,15 +53,16 @@ def command(
         raise CaloraError(
             f"{first['loc'][0]} {first['input']!r}: {first['msg']}", "give http://HOST:PORT/v1, and numbers above 0"
         ) from error
-    table = Table(box=box.SIMPLE_HEAD, caption=f"judged by {model}", caption_justify="left")
+    caption = Text(f"judged by {model}", "table.caption")
+    table = Table(box=box.SIMPLE_HEAD, caption=caption, caption_justify="left")
     heads = ("composition", "approach", "yes %", "no", "unparsable", "failed", "unjudged")
     for index, head in enumerate(heads):
-        table.add_column(head, justify="left" if index < 2 else "right")
+        table.add_column(head, justify="left" if index < 2 else "right", no_wrap=index >= 2, overflow="fold")
     judged = judge_run_with_llm(run, endpoint, options.say)
     for verdicts in judged:
         percent = "—" if verdicts.yes_percent is None else f"{verdicts.yes_percent:.1f}"
         counts = [str(verdicts.counts[name]) for name in ("no", "unparsable", "failed", "unjudged")]
-        table.add_row(verdicts.composition, verdicts.approach, percent, *counts)
+        table.add_row(Text(verdicts.composition), Text(verdicts.approach), percent, *counts)
     console.print(table)
     if sum(one.counts["unparsable"] for one in judged) > sum(one.counts["yes"] + one.counts["no"] for one in judged):
         options.say("most answers begin with neither yes nor no: a model that thinks first needs a larger --max-tokens")

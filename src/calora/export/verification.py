@@ -13,6 +13,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from calora.adapter import Adapter
 from calora.errors import CaloraError
@@ -164,7 +165,7 @@ def _gelu_rounding(trial: Trial, reference: Array) -> float:
 
 def verification_table(found: Verification) -> Table:
     """The checks, for a terminal."""
-    table = Table(title=f"{found.file} in {found.runtime}", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=Text(f"{found.file} in {found.runtime}", "table.title"), box=box.SIMPLE_HEAD, pad_edge=False)
     for head in ("check", "", "found", "expected"):
         table.add_column(head, overflow="fold")
     for check in found.checks:

@@ -81,7 +81,7 @@ def show_answers(console: "Console", samples: Sequence[Sample]) -> None:
         for title, answer in sample.answers:
             grid.add_row(Text(title), Text(answer) if answer.strip() else Text("(empty)", "dim"))
         body = Group(Text(sample.dialogue, "dim"), Padding(grid, (1, 0, 0, 0)))
-        console.print(Panel(body, title=f"{sample.domain}  {sample.id}", title_align="left", padding=(1, 2)))
+        console.print(Panel(body, title=Text(f"{sample.domain}  {sample.id}"), title_align="left", padding=(1, 2)))
 
 
 def _spread(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:

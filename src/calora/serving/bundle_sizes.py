@@ -4,6 +4,7 @@ from pathlib import Path
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from calora.serving.bundle import Bundle
 from calora.sizes import mebibytes
@@ -12,8 +13,9 @@ from calora.sizes import mebibytes
 def sizes_table(bundle: Bundle) -> Table:
     """Backbone, adapters and compositions with their MiB, and the sum as compositions are added."""
     card = bundle.card
+    title = f"{bundle.folder}: adapters {len(card.adapters)}, compositions {len(card.compositions)}"
     table = Table(
-        title=f"{bundle.folder}: adapters {len(card.adapters)}, compositions {len(card.compositions)}",
+        title=Text(title, "table.title"),
         box=box.SIMPLE_HEAD,
         pad_edge=False,
         caption="own: a LoRA of rank 32 trained for each composition instead, in bfloat16",
@@ -21,7 +23,7 @@ def sizes_table(bundle: Bundle) -> Table:
     table.add_column("part")
     for head in ("MiB", "sum without backbone", "sum, own"):
         table.add_column(head, justify="right")
-    table.add_row(f"backbone {card.backbone.name}", f"{_size(bundle.model):.2f}", "", "")
+    table.add_row(Text(f"backbone {card.backbone.name}"), f"{_size(bundle.model):.2f}", "", "")
     total = 0.0
     for name in card.adapters:
         size = _size(bundle.adapter_file(name))
