@@ -12,6 +12,7 @@ from calora.bench.cells import Cell, read_cell
 from calora.bench.recipe import Recipe
 from calora.calibration import fold
 from calora.cli.options import evaluation_examples
+from calora.report.folder import predictions_of, read_cells
 from calora.tasks import Composition
 from tests.cli.conftest import Run
 from tests.conftest import random_adapter, write_fresh_calibration
@@ -107,3 +108,21 @@ def test_the_examples_are_those_of_the_benchmark(text: str) -> None:
     case = Case(Workplace(recipe), "tiny", composition, 0)
     assert evaluation_examples(composition, None, "test") == case.evaluation_examples("test")
     assert len(evaluation_examples(composition, None, "test")) == 108
+
+
+def test_cells_lie_where_reports_look_for_them(
+    calora: Run, parents: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def evaluate(composition: str, folder: str) -> str:
+        options = ["--data", tmp_path / "mine.jsonl", "--max-tokens", 3, "--out", tmp_path / "scored"]
+        code, _, err = calora("evaluate", composition, folder, *options)
+        assert code == 0, err
+        return err
+
+    assert "is replaced" not in evaluate("summary+es", "folded") + evaluate("summary", "folded")
+    cells = read_cells(tmp_path / "scored")
+    assert sorted(cell.composition for cell in cells) == ["summary", "summary+es"]
+    assert all(len(predictions_of(tmp_path / "scored", cell)) == cell.n == 2 for cell in cells)
+    monkeypatch.chdir("folded")
+    assert "folded--" in evaluate("summary", ".") and "is replaced" in evaluate("summary", ".")
+    assert {cell.title for cell in read_cells(tmp_path / "scored")} == {"folded"}

@@ -56,7 +56,8 @@ def test_train_calibrate_run_and_evaluate(
     few = ["--data", data, "--limit", 3]
     code, _, err = calora("evaluate", "summary+es", "both", *parents, *few, "--out", "scored")
     assert code == 0, err
-    cell = read_cell(tmp_path / "scored/cells/both.json")
+    (file,) = (tmp_path / "scored/cells").iterdir()
+    cell = read_cell(file)
     assert (cell.n, cell.costs.parameters) == (3, read_calibration(tmp_path / "both").parameters)
     code, _, err = calora("evaluate", "summary+es", *parents, *few, "--multi-step")
     assert code == 0, err

@@ -35,7 +35,7 @@ def command(
     import tempfile
 
     from calora.adapter import read_adapter
-    from calora.bench.cells import read_cell, write_cell
+    from calora.bench.cells import cell_stem, read_cell, write_cell
     from calora.errors import CaloraError
     from calora.merging.shipping import adapter_folder
     from calora.metrics import check_tokenizer
@@ -69,7 +69,7 @@ def command(
     loaded = Backbone.load(name)
     by_task = {task.name: one for task, one in zip(parsed.tasks, steps, strict=False)}
     passes = passes_of(loaded, parsed, by_task) if multi_step else one_pass(loaded, parsed, ready)
-    title = "multi-step" if multi_step else (folder.name if folder else "zero-shot")
+    title = "multi-step" if multi_step else (folder.resolve().name if folder else "zero-shot")
     with counting(f"answering {len(examples)} texts", len(examples) * len(passes)) as advance:
         texts = [example.text for example in examples]
         answers = answer_all(loaded, passes, texts, max_tokens=max_tokens, follow=advance)
@@ -78,7 +78,9 @@ def command(
         options.say(f"{folder} does not say what was learnt for {parsed}: added parameters are not counted")
     head = dict(composition=str(parsed), approach=title, title=title, backbone=loaded.name, seed=_seed(cards))
     with tempfile.TemporaryDirectory() as temporary:
-        cell = (out or Path(temporary)) / "cells" / f"{title}.json"
+        cell = (out or Path(temporary)) / "cells" / f"{cell_stem(str(parsed), title, loaded.name, _seed(cards))}.json"
+        if cell.exists():
+            options.say(f"warning: {cell} is replaced")
         write_cell(cell, examples, answers, parsed.language, head, len(passes), added or 0, rouge_tokenizer=tokenizer)
         console.print(demo_table([read_cell(cell)]))
 
