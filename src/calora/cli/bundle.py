@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from calora.cli.options import refuse_existing
+from calora.cli.options import refuse_existing, refuse_ignored
 
 
 def command(
@@ -17,7 +17,7 @@ def command(
         typer.Option("--backbone", "-b", help="An embedded name or a .gguf file; gemma3-270m, or the bundle's own."),
     ] = None,
     include_backbone: Annotated[bool, typer.Option(help="Copy the backbone into the bundle.")] = False,
-    dtype: Annotated[str, typer.Option(help="Of the adapters: float16, float32 or q8_0.")] = "float16",
+    dtype: Annotated[str | None, typer.Option(help="Of the adapters: float16 (if left out), float32 or q8_0.")] = None,
     force: Annotated[bool, typer.Option(help="Replace FOLDER, with all that is in it.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Look at every file of a bundle that is there.")] = False,
 ) -> None:
@@ -33,11 +33,15 @@ def command(
     if adapter:
         refuse_existing(folder, force)
         of = backbone or DEFAULT_BACKBONE
-        write_bundle(folder, of, adapter, calibration or (), include_backbone=include_backbone, dtype=dtype)
-    elif calibration:
-        for one in calibration:
+        write_bundle(
+            folder, of, adapter, calibration or (), include_backbone=include_backbone, dtype=dtype or "float16"
+        )
+    elif calibration or check:
+        given = {"--include-backbone": include_backbone or None, "--dtype": dtype, "--force": force or None}
+        refuse_ignored(given, "no bundle is written anew without --adapter")
+        for one in calibration or ():
             add_composition(folder, one, backbone)
-    elif not check:
+    else:
         raise CaloraError("nothing to do", "give --adapter and --calibration folders, or --check")
     bundle = open_bundle(folder, None if include_backbone else backbone)
     Console().print(sizes_table(bundle))
