@@ -57,6 +57,11 @@ def test_a_bundle_is_made_added_to_and_checked(made: Made, calora: Run, tmp_path
     assert (code, err) == (0, "")
     assert "b: adapters 4, compositions 1" in out
     assert "b is whole" not in out, "it was not asked"
+    for ignored in (["--include-backbone", "--backbone", made.model], ["--dtype", "float32"], ["--force"]):
+        code, out, err = calora("bundle", "b", "--calibration", other, *ignored)
+        assert code == 2
+        assert f"{ignored[0]} would be ignored: no bundle is written anew without --adapter" in err
+    assert not list((tmp_path / "b/calibrations").glob("reply*")), "nothing is added where the command fails"
     code, out, err = calora("bundle", "b", "--calibration", other, "--check")
     assert (code, err) == (0, "")
     assert "b is whole: its files and its backbone are those that were bundled" in out
@@ -82,6 +87,13 @@ def test_a_bundle_is_made_added_to_and_checked(made: Made, calora: Run, tmp_path
     code, out, err = calora("run", "b", "dialogue.txt", "--composition", "reply+fr")
     assert code == 2
     assert "the bundle has no 'reply+fr'" in err
+    code, out, err = calora("run", "b", "dialogue.txt", "--composition", "mine")
+    assert code == 2
+    assert "the bundle has no 'mine'" in err, "a bundle may have tasks that only a recipe defines"
+    code, out, err = calora("run", "b", "dialogue.txt")
+    assert code == 2
+    assert "b is a bundle, which answers summary+es, reply+es, " in err
+    assert "say which with --composition" in err
     (calibration_of(tmp_path / "b", "reply+es") / "calibration.safetensors").write_bytes(b"")
     code, out, err = calora("bundle", "b", "--check")
     assert code == 2

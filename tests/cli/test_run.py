@@ -1,5 +1,6 @@
-"""What would be ignored is refused, before anything is loaded."""
+"""What is not understood or would be ignored is refused, before anything is loaded."""
 
+import io
 from pathlib import Path
 
 import pytest
@@ -32,3 +33,19 @@ def test_what_would_be_ignored_is_refused(
     code, _, err = calora("run", *arguments)
     assert code == 2
     assert message in err
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
+def test_what_is_no_utf_8_is_refused(
+    calora: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    raw = "Ann: ¿Qué tal?".encode("latin-1")
+    stdin = io.TextIOWrapper(io.BytesIO(raw), encoding=encoding, errors="surrogateescape")
+    monkeypatch.setattr("sys.stdin", stdin)
+    code, _, err = calora("run", "nothing-here")
+    assert code == 2
+    assert "standard input cannot be read: 'utf-8' codec" in err
+    (tmp_path / "text.txt").write_bytes(raw)
+    code, _, err = calora("run", "nothing-here", "text.txt")
+    assert code == 2
+    assert "text.txt cannot be read: 'utf-8' codec" in err

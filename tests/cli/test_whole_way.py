@@ -47,7 +47,7 @@ def test_train_calibrate_run_and_evaluate(
     assert code == 0, err
     assert not list(tmp_path.glob(".*")), "checkpoints are removed"
     parents = ["--adapter", "summary", "--adapter", "es"]
-    monkeypatch.setattr("sys.stdin", io.StringIO(DIALOGUE))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(DIALOGUE.encode())))
     code, spoken, err = calora("run", "both", *parents, "--max-tokens", 8)
     assert code == 0, err
     (tmp_path / "dialogue.txt").write_text(DIALOGUE, encoding="utf-8")

@@ -1,8 +1,9 @@
 """calora run: answer one text, streaming."""
 
+import io
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -30,11 +31,12 @@ def command(
     from calora.serving.ready_made import DEFAULT_BACKBONE, find_ready_made
     from calora.tasks import Composition
 
-    parsed = Composition.parse(composition) if composition else None
     try:
-        given = text.read_text(encoding="utf-8") if text else sys.stdin.read()
+        given = (
+            text.read_text(encoding="utf-8") if text else io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8").read()
+        )
     except (OSError, UnicodeDecodeError) as error:
-        raise CaloraError(f"{text} cannot be read: {error}", "expected a UTF-8 text file") from error
+        raise CaloraError(f"{text or 'standard input'} cannot be read: {error}", "expected text in UTF-8") from error
     if not given.strip():
         raise CaloraError("the text is empty", "give a dialogue or a sentence, in a file or on standard input")
     if bundle := find_ready_made(str(folder), backbone or DEFAULT_BACKBONE):
@@ -43,8 +45,9 @@ def command(
         return
     if (folder / "bundle.json").exists():
         options.refuse_ignored({"--adapter": adapter}, f"{folder} is a bundle, which has its own")
-        _from_bundle(folder, str(parsed or ""), given, backbone, max_tokens)
+        _from_bundle(folder, composition or _missing(folder), given, backbone, max_tokens)
         return
+    parsed = Composition.parse(composition) if composition else None
     ready = read_runnable(folder, adapter or ())
     name = backbone or (ready.card.backbone if ready.card else None)
     if name is None:
@@ -60,6 +63,17 @@ def command(
     for piece in stream(loaded, [Pass(ready, prompt)], given, max_tokens=max_tokens):
         print(piece, end="", flush=True)
     print()
+
+
+def _missing(folder: Path) -> NoReturn:
+    """Refuse to choose what a bundle is asked for."""
+    from calora.errors import CaloraError
+    from calora.serving.bundle import CARD, BundleCard
+    from calora.storage import read_card
+
+    card = read_card(folder / CARD, BundleCard)
+    known = ", ".join([*card.compositions, *card.adapters])
+    raise CaloraError(f"{folder} is a bundle, which answers {known}", "say which with --composition")
 
 
 def _from_bundle(folder: Path, name: str, text: str, backbone: str | None, max_tokens: int) -> None:
