@@ -1,12 +1,14 @@
 """How a command ends that cannot do what it was asked: by whose fault, and what to do."""
 
 import errno
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from calora import errors
 from calora.backbone import Backbone
 from tests.cli.conftest import Run
 
@@ -15,7 +17,7 @@ from tests.cli.conftest import Run
 def failing(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Let `calora sizes --paper` raise an error."""
 
-    def fail_with(error: Exception) -> None:
+    def fail_with(error: BaseException) -> None:
         def render(*given: object) -> None:
             raise error
 
@@ -26,7 +28,18 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.mark.parametrize(
     ("package", "extra"),
-    [("transformers", "all"), ("xllamacpp", "device"), ("fastapi", "serve"), ("sklearn", "bench")],
+    [
+        ("transformers.models", "all"),
+        ("sentencepiece", "all"),
+        ("rouge_score", "all"),
+        ("lingua", "all"),
+        ("gguf", "device"),
+        ("fastapi", "serve"),
+        ("huggingface_hub", "data"),
+        ("mlx_lm", "mlx"),
+        ("ray", "cluster"),
+        ("sklearn", "bench"),
+    ],
 )
 def test_a_missing_package_is_named_and_where_it_comes_from(
     calora: Run, failing: Any, package: str, extra: str
@@ -36,6 +49,40 @@ def test_a_missing_package_is_named_and_where_it_comes_from(
     assert code == 2
     assert f"this command needs the package {package}" in err
     assert f'pip install "calora[{extra}]"' in err
+
+
+@pytest.mark.parametrize(
+    ("package", "hint"),
+    [("safetensors", "pip install calora, or in a clone pip install ."), ("vllm", "pip install vllm")],
+)
+def test_a_package_of_no_extra(calora: Run, failing: Any, package: str, hint: str) -> None:
+    failing(ModuleNotFoundError(f"No module named {package!r}", name=package))
+    code, _, err = calora("sizes", "--paper")
+    assert code == 2
+    assert err.endswith(f"hint: {hint}\n")
+
+
+def test_a_command_that_is_stopped_says_how_to_go_on(calora: Run, failing: Any) -> None:
+    failing(KeyboardInterrupt())
+    code, _, err = calora("sizes", "--paper")
+    assert code == 130
+    assert err == "stopped; start the same command again to go on\n"
+
+
+def test_warnings_of_calora_are_told_in_a_line(calora: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = compile("import warnings\nwarnings.warn('look')", str(Path(errors.__file__)), "exec")
+
+    def warn(*given: object) -> str:
+        exec(ours, {"__name__": errors.__name__})
+        warnings.warn("of another package", stacklevel=1)
+        return ""
+
+    monkeypatch.setattr("calora.sizes.render_sizes", warn)
+    with pytest.warns(UserWarning) as caught:
+        code, _, err = calora("sizes", "--paper")
+    assert code == 0
+    assert err == "warning: look\n"
+    assert [str(one.message) for one in caught] == ["of another package"]
 
 
 @pytest.mark.parametrize("error", [RuntimeError("no [bold] idea"), OSError(errno.EIO, "no [bold] idea")])

@@ -1,6 +1,7 @@
 """What is evaluated, what is said of it, and what would be ignored."""
 
 import json
+import warnings
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,17 @@ def test_adapters_in_the_wrong_order_are_told(calora: Run, parents: list[object]
 
 def test_an_answer_has_no_more_tokens_than_it_may(calora: Run, parents: list[object]) -> None:
     assert 0 < scored(calora, "folded")[0].costs.tokens <= 3
+
+
+def test_each_text_that_is_cut_is_told(calora: Run, parents: list[object], tmp_path: Path) -> None:
+    row = {"text": "Ann: Shall we meet? " * 400, "target": "No."}
+    (tmp_path / "mine.jsonl").write_text("\n".join([json.dumps(row)] * 2), encoding="utf-8")
+    with warnings.catch_warnings():
+        warnings.resetwarnings()
+        _, said = scored(calora, "folded")
+    told = [line for line in said.splitlines() if "its beginning is cut" in line]
+    assert len(told) == 2
+    assert told[0].startswith("warning: the text has ")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,9 @@ import errno
 import os
 import sys
 import traceback
-from typing import TYPE_CHECKING, NoReturn
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
@@ -27,6 +29,8 @@ from calora.cli import (
     train,
     verify,
 )
+from calora.cli.missing import how_to_install
+from calora.cli.options import say
 from calora.errors import CaloraError
 
 if TYPE_CHECKING:
@@ -46,10 +50,8 @@ _FILES = frozenset(
         errno.EROFS,
     )
 )
-# The packages of the extra `all`, and those of the smaller ones; what else a command misses is in `bench`.
-_ALL = frozenset("accelerate jinja2 lingua matplotlib peft rouge_score sacrebleu torch transformers".split())
-_DEVICE = frozenset("gguf httpx2 xllamacpp".split())
-_SERVE = frozenset("fastapi uvicorn".split())
+_STOPPED = 130  # what typer makes of Ctrl-C
+_HOME = Path(__file__).parents[1]
 
 app = typer.Typer(
     name="calora",
@@ -87,7 +89,9 @@ def main() -> None:
 
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     try:
-        app()
+        with warnings.catch_warnings():
+            _tell_warnings()
+            app()
     except CaloraError as error:
         console.print(f"[bold red]error:[/] {_plain(str(error))}")
         if error.hint:
@@ -95,10 +99,7 @@ def main() -> None:
         sys.exit(2)
     except ModuleNotFoundError as error:
         console.print(f"[bold red]error:[/] this command needs the package {error.name}")
-        extras = {"all": _ALL, "device": _DEVICE, "serve": _SERVE}
-        extra = next((name for name, packages in extras.items() if error.name in packages), "bench")
-        hint = f'pip install "calora[{extra}]", or in a clone pip install ".[{extra}]"'
-        console.print(f"[bold]hint:[/] {_plain(hint)}")
+        console.print(f"[bold]hint:[/] {_plain(how_to_install(error.name or ''))}")
         sys.exit(2)
     except OSError as error:
         if error.errno not in _FILES:
@@ -107,11 +108,27 @@ def main() -> None:
         console.print(f"[bold red]error:[/] {_plain(f'{where}{error.strerror}')}")
         console.print("[bold]hint:[/] look at the place, its permissions and the space on its disk, then try again")
         sys.exit(2)
-    except KeyboardInterrupt:
-        console.print("stopped; start the same command again to go on")
-        sys.exit(130)
+    except SystemExit as ended:
+        if ended.code == _STOPPED:
+            console.print("stopped; start the same command again to go on")
+        raise
     except Exception as error:
         _ours(console, error)
+
+
+def _tell_warnings() -> None:
+    """Tell calora's own warnings in a line, each time; those of other packages stay as Python has them."""
+    shown = warnings.showwarning
+
+    def tell(message: Any, category: Any, filename: str, lineno: int, file: Any = None, line: Any = None) -> None:
+        if category is UserWarning and Path(filename).is_relative_to(_HOME):
+            say(f"warning: {message}")
+        else:
+            shown(message, category, filename, lineno, file, line)
+
+    warnings.showwarning = tell
+    # But in training, which cuts the same texts in every epoch.
+    warnings.filterwarnings("always", category=UserWarning, module=r"calora(?!\.training\b)", append=True)
 
 
 def _ours(console: "Console", error: Exception) -> NoReturn:
