@@ -57,7 +57,7 @@ class _Follow(TrainerCallback):
         self.title = title
         self.patience = patience
         self.bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=16),
             TextColumn("{task.fields[notes]}"),
             TimeElapsedColumn(),
