@@ -2,14 +2,11 @@
 
 from collections.abc import Callable, Sequence
 
-import pytest
-
 from calora.approaches.calibration import column_bias
 from calora.approaches.studies import few, stale, transferred, without
 from calora.bench.case import Case
 from calora.bench.making import adapter_steps
 from calora.bench.store import Step
-from calora.errors import CaloraError
 
 Cases = Callable[[str], Case]
 
@@ -36,11 +33,6 @@ def test_one_of_another_composition_is_that_ones_own(case_of: Cases) -> None:
     *adapters, learnt = transferred(case, "reply+casual").parents
     assert keys(adapters) == keys(adapter_steps(case))
     assert learnt.key == column_bias(other).parents[-1].key
-
-
-def test_one_of_another_number_of_tasks_is_refused(case_of: Cases) -> None:
-    with pytest.raises(CaloraError, match="a calibration of reply is not one for summary"):
-        transferred(case_of("summary+es"), "reply")
 
 
 def test_a_stale_one_was_learnt_with_adapters_of_another_seed(case_of: Cases) -> None:

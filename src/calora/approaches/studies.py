@@ -9,7 +9,6 @@ from calora.bench.case import Case
 from calora.bench.making import adapter_steps, calibration_step
 from calora.bench.store import Step
 from calora.calibration import Calibration, Kind
-from calora.errors import CaloraError
 from calora.merging import Start
 
 
@@ -53,19 +52,12 @@ def transferred(
 
     Args:
         case: What is asked for.
-        learnt_on: The other composition, of as many tasks.
+        learnt_on: The other composition.
         kind: Of the calibration.
         start: The merge it starts from.
         rate: Learning rate; the recipe's for calibrations if None.
-
-    Raises:
-        CaloraError: The other composition has more tasks, or fewer.
     """
     other = replace(case, composition=case.recipe.parse(learnt_on))
-    if len(other.composition.tasks) != len(case.composition.tasks):
-        raise CaloraError(
-            f"a calibration of {learnt_on} is not one for {case.composition}", "name a composition of as many tasks"
-        )
     return plan_with(case, adapter_steps(case), _learnt(other, other, kind, start, rate))
 
 

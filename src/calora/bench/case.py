@@ -126,7 +126,7 @@ class Workplace:
                     )
 
     def check_outside(self, task: str, asked: Sequence[Composition]) -> None:
-        """Refuse a file that teaches an adapter the very references that something is chosen by, or tested on.
+        """Refuse a file that teaches an adapter what something is chosen by, or chooses it by what is tested on.
 
         Args:
             task: Whose adapter learns from a file of its own.
@@ -135,19 +135,23 @@ class Workplace:
         Raises:
             CaloraError: Names the first.
         """
-        kept = {
-            _plain(example.target): f"{split} record {example.id}, asked for {composition}"
-            for split in ("validation", "test")
-            for composition in asked
-            if task in [one.name for one in composition.tasks]
-            for example in one_each(self.records_of(split, composition), composition, seed=EVALUATION_SEED)
-        }
-        for example in self.outside(task, "train") + self.outside(task, "validation"):
-            if (twin := kept.get(_plain(example.target))) is not None:
-                raise CaloraError(
-                    f"{self.recipe.data.outside[task]}: pair {example.id} has the reference of {twin}",
-                    "leave out of it what is tested on",
+        taught, chosen_by = self.outside(task, "train"), self.outside(task, "validation")
+        later: dict[Split, list[Example]] = {"validation": taught, "test": taught + chosen_by}
+        for split, pairs in later.items():
+            kept = {
+                _plain(example.target): f"{split} record {example.id}, asked for {composition}"
+                for composition in asked
+                if task in [one.name for one in composition.tasks]
+                for example in one_each(
+                    records_for(self.records(split), composition), composition, seed=EVALUATION_SEED
                 )
+            }
+            for pair in pairs:
+                if (twin := kept.get(_plain(pair.target))) is not None:
+                    raise CaloraError(
+                        f"{self.recipe.data.outside[task]}: pair {pair.id} has the reference of {twin}",
+                        f"leave what is for {split} out of it",
+                    )
 
     def outside(self, task: str, split: Split) -> list[Example]:
         """What an adapter of another domain learns from, or is validated on: of pairs every tenth is held out."""
