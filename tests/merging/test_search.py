@@ -44,6 +44,18 @@ def test_answers_decide_among_the_finalists_and_nothing_else() -> None:
     assert len(scored) == 3
     assert [trial.score for trial in tried[:3]] == [3.0, 2.0, 1.0]
     assert tried[0].loss >= tried[2].loss
+    assert len({trial.method for trial in tried[:3]}) == 3, "near strengths of one method answer alike"
+    assert tried[2].loss == min(trial.loss for trial in tried)
+
+
+def test_where_methods_are_fewer_than_finalists_the_next_best_answer_as_well() -> None:
+    adapters = several(0, 2)
+    loss = distance_to(dense(merge(adapters, "product", (0.7, 0.7))))
+    tried = search_merge(adapters, loss, lambda one: 0.0, budget=12, finalists=4, methods=("product", "karcher"))
+    assert {trial.method for trial in tried[:2]} == {"product", "karcher"}
+    assert [trial.score is not None for trial in tried] == [True] * 4 + [False] * (len(tried) - 4)
+    rest = [trial.loss for trial in tried[4:]]
+    assert rest == sorted(rest)
 
 
 def test_a_seed_makes_it_again_and_ranks_that_differ_leave_factors_out() -> None:

@@ -21,7 +21,7 @@ from calora.merging import merge
 from calora.merging.search import BUDGET, FINALISTS, Trial, search_merge
 from calora.storage import read_card, write_text
 
-VERSION = 1
+VERSION = 2  # the finalists are of different methods
 
 
 class Found(BaseModel):

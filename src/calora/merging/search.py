@@ -54,9 +54,9 @@ def search_merge(
     """Search method and strengths by loss, then let the best answer.
 
     Every method is tried at its own strengths (1 each; 1/N each with `factors`) and at 0.6 of them; what is left of the
-    budget goes to the strengths of the three best, from 0.2 to 1.8, by Nevergrad's NGOpt. Of the tried, the `finalists`
-    of least loss are scored by what they answer, as loss and answers do not always agree; the best score wins, the
-    lower loss among equals.
+    budget goes to the strengths of the three best, from 0.2 to 1.8, by Nevergrad's NGOpt. The best of each method, of
+    as many as there are `finalists`, are scored by what they answer, as loss and answers do not always agree; the best
+    score wins, the lower loss among equals. (Those of least loss are of one method, strengths a few hundredths apart.)
 
     Args:
         adapters: Of one backbone.
@@ -109,12 +109,16 @@ def search_merge(
         start = min((one for one in tried.values() if one.method == method), key=lambda one: one.loss).strengths
         _minimize(partial(loss_of, method), start, left // len(best) + (place < left % len(best)), seed)
     ranked = sorted(tried.values(), key=lambda trial: trial.loss)
+    best_of: dict[str, Trial] = {}
+    for trial in ranked:
+        best_of.setdefault(trial.method, trial)
+    chosen = [*best_of.values(), *(trial for trial in ranked if trial is not best_of[trial.method])][:finalists]
     final = []
-    for trial in ranked[:finalists]:
+    for trial in chosen:
         final.append(trial.model_copy(update={"score": score(made(trial.method, trial.strengths))}))
         follow()
     final.sort(key=lambda trial: (-(trial.score or 0.0), trial.loss))
-    return [*final, *ranked[finalists:]]
+    return [*final, *(trial for trial in ranked if trial not in chosen)]
 
 
 def _minimize(loss: Callable[[Sequence[float]], float], start: Sequence[float], budget: int, seed: int) -> None:
