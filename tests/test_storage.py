@@ -255,3 +255,15 @@ def test_a_place_that_may_not_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(CaloraError, match="file"), made_once(tmp_path / "file" / "folder"):
         pass
+
+
+@pytest.mark.parametrize("place", [".", ".."])
+def test_a_folder_without_a_name_of_its_own_is_not_replaced(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "here/mine").touch()
+    with pytest.raises(CaloraError, match="no name of its own"), writing_folder(Path(place)):
+        raise AssertionError("nothing is begun")
+    assert [path.name for path in tmp_path.rglob("*")] == ["here", "mine"]

@@ -1,5 +1,6 @@
 """The one value everything ends as: a low-rank adapter, read from and written to PEFT's own format."""
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -65,6 +66,11 @@ class Factors:
     def shape(self) -> tuple[int, int]:
         """(out, in) of the update."""
         return int(self.b.shape[0]), int(self.a.shape[1])
+
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 of both matrices."""
+        return hashlib.sha256(self.a.tobytes() + self.b.tobytes()).hexdigest()
 
     def update(self) -> Array:
         """The update as a matrix [out, in]."""

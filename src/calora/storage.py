@@ -30,8 +30,11 @@ def writing_folder(path: Path) -> Iterator[Path]:
     """Give a temporary folder that becomes `path` when the block ends well, and is removed when it does not.
 
     Raises:
+        CaloraError: The path has no name of its own, such as `.` or `..`.
         MachineError: The disk is full, or the place may not be written.
     """
+    if path.name in ("", ".."):
+        raise CaloraError(f"cannot write {path}: it has no name of its own", "name the folder")
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

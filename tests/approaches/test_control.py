@@ -1,12 +1,15 @@
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from calora.approaches.control import ceiling, constant_sentence
-from calora.bench.case import Case
-from calora.corpus import load_everyday, make_examples, neighbour_targets
+from calora.backbone import Backbone
+from calora.bench.case import Case, Workplace
+from calora.corpus import TextRecord, load_everyday, make_examples, neighbour_targets
 from calora.errors import CaloraError
 from calora.tasks import Composition
+from tests.bench.helpers import small
 
 
 @pytest.mark.parametrize("composition", ["summary+es", "reply+de", "summary+casual+fr"])
@@ -62,3 +65,29 @@ def test_the_ceilings_last_pass_reads_the_reference_before_it_under_the_same_nam
 def test_a_single_task_has_no_ceiling(case_of: Callable[[str], Case]) -> None:
     with pytest.raises(CaloraError, match="summary has no pass before its last"):
         ceiling(case_of("summary"))
+
+
+def test_the_ceiling_takes_the_references_of_the_split_though_another_has_the_same_ids(
+    llama: Backbone, tmp_path: Path
+) -> None:
+    def written(name: str, *splits: str) -> Path:
+        records = [
+            TextRecord(
+                id=str(n),
+                split=split,  # type: ignore[arg-type]
+                text=f"Ann: {split} {n}.",
+                targets={"summary": {"en": f"Of {split} {n}.", "es": f"De {split} {n}."}},
+            )
+            for split in splits
+            for n in range(2)
+        ]
+        (tmp_path / name).write_text("".join(f"{record.model_dump_json()}\n" for record in records))
+        return tmp_path / name
+
+    data = {"records": [written("own.jsonl", "validation")], "tested_on": [written("other.jsonl", "test")]}
+    recipe = small(llama, data=data)
+    case = Case(Workplace(recipe, lambda name: llama), llama.name, recipe.parse("summary+es"), 0)
+    texts = ceiling(case).texts
+    assert texts is not None
+    assert texts(case.evaluation_examples("test")) == ["Of test 0.", "Of test 1."]
+    assert texts(case.evaluation_examples("validation")) == ["Of validation 0.", "Of validation 1."]

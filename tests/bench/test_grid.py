@@ -8,10 +8,12 @@ import pytest
 
 from calora.adapter import adapter_sha256
 from calora.backbone import Backbone
+from calora.bench.case import Workplace
 from calora.bench.grid import Grid
 from calora.bench.progress import failures
 from calora.bench.store import Store
 from calora.errors import CaloraError, MachineError
+from calora.generation import answer_all
 from tests.bench.helpers import TRAINING, lock_of, results
 
 
@@ -158,6 +160,22 @@ def test_a_tuned_cell_of_other_settings_is_gone_though_nothing_is_chosen_yet(
     with pytest.raises(KeyboardInterrupt), pytest.warns(UserWarning, match=r"1 cell of .* other terms"):
         grid(approaches=wanted, compositions=["summary+es"], max_tokens=5).go()
     assert not cell.exists()
+
+
+@pytest.mark.filterwarnings("ignore:the text has:UserWarning")
+def test_another_engines_cell_has_no_costs_of_torch(
+    grid: Callable[..., Grid], llama: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Engine:
+        def answer_all(self, *given: Any, **more: Any) -> Any:
+            return answer_all(llama, *given, **more)
+
+    monkeypatch.setattr(Workplace, "vllm", lambda self, name: Engine())
+    asked = {"approaches": ["primary-adapter"], "compositions": ["summary+es"]}
+    costs = {engine: grid(run=engine, engine=engine, **asked).go()[0].costs for engine in ("torch", "vllm")}
+    assert costs["torch"].times_bare is not None
+    assert (costs["vllm"].times_bare, costs["vllm"].peak_mebibytes) == (None, None)
+    assert costs["vllm"].tokens == costs["torch"].tokens
 
 
 @pytest.mark.filterwarnings("ignore:the text has:UserWarning")

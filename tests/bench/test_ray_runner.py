@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from calora.backbone import Backbone
-from calora.bench.cells import read_cell
+from calora.bench.cells import read_cell, read_predictions
 from calora.bench.grid import Grid
 from calora.bench.progress import failures
-from calora.bench.ray_runner import go_on_ray
+from calora.bench.ray_runner import Outcome, _grid, go_on_ray, make_cell
 from calora.bench.recipe import Recipe
 from calora.bench.store import Store
 from calora.errors import CaloraError
@@ -157,3 +157,23 @@ def test_what_failed_for_one_cell_is_not_tried_again_for_the_others(
     assert {what for what, _, _ in found} <= {"adapter es seed 0", "adapter summary seed 0"}
     assert sum(count for _, _, count in found) == 6
     assert {cell.approach for cell in read_results(tmp_path / "run").cells()} == {"zero-shot"}
+
+
+@pytest.mark.filterwarnings("ignore:the text has:UserWarning")
+def test_a_worker_keeps_its_grid_and_does_as_the_first_process_was_told(llama: Backbone, tmp_path: Path) -> None:
+    llama.model.save_pretrained(tmp_path / "backbone")
+    llama.tokenizer.save_pretrained(tmp_path / "backbone")
+    recipe = Recipe.model_validate(
+        RECIPE | {"backbones": [str(tmp_path / "backbone")], "approaches": ["zero-shot"], "max_tokens": 4}
+    )
+    run, store = tmp_path / "run", tmp_path / "store"
+    asked = recipe.model_dump_json(), str(run), str(store)
+    places = Grid(recipe, run, Store(store)).prepare()
+    before = _grid.cache_info()
+    outcomes = [make_cell(*asked, place.name, False, True) for place in places]
+    after = _grid.cache_info()
+    assert outcomes == [Outcome()] * 2
+    assert (after.misses - before.misses, after.hits - before.hits) == (1, 1)
+    cell = run / "cells" / f"{places[0].name}.json"
+    assert read_cell(cell).costs.times_bare is None
+    assert read_predictions(cell)[0]["text"]

@@ -112,19 +112,13 @@ def _present(adapters: Sequence[Adapter], weights: Sequence[float], module: str)
     found = []
     for place, (adapter, weight) in enumerate(zip(adapters, weights, strict=True)):
         pair = adapter.modules.get(module)
-        key = adapter.card.name if adapter.card else _digest(pair)
+        # One without a card is known by its factors, wherever it stands among others.
+        key = adapter.card.name if adapter.card else pair.sha256 if pair else ""
         keys.append(key)
         if weight and pair is not None:
             twins = keys[:place].count(key)  # two may share a name
             found.append((Party(pair.update, weight, place, f"{key}/{twins}/{module}"), pair))
     return found
-
-
-def _digest(pair: Factors | None) -> str:
-    """What an adapter without a card is known by, wherever it stands among others: its factors."""
-    if pair is None:
-        return ""
-    return hashlib.sha256(pair.a.tobytes() + pair.b.tobytes()).hexdigest()
 
 
 def _placed(parties: Sequence[tuple[Party, Factors]], over: Over) -> tuple[list[Party], Coordinates]:

@@ -56,7 +56,7 @@ def search_merge(
     Every method is tried at its own strengths (1 each; 1/N each with `factors`) and at 0.6 of them; what is left of the
     budget goes to the strengths of the three best, from 0.2 to 1.8, by Nevergrad's NGOpt. The best of each method, of
     as many as there are `finalists`, are scored by what they answer, as loss and answers do not always agree; the best
-    score wins, the lower loss among equals. (Those of least loss are of one method, strengths a few hundredths apart.)
+    score wins, the lower loss among equals. (Those of least loss may all be of one method, nearly alike.)
 
     Args:
         adapters: Of one backbone.

@@ -120,8 +120,8 @@ def injected(
                 parameters[f"{name}.{half}"] = linear.weight
         if start is not None:
             _begin_with(backbone, start, parameters, rank, alpha)
-        learner = Learner(backbone, parameters, autocast=model.dtype == torch.bfloat16)
-        learner.frozen.append(f"{alpha / rank} times B A")
+        scale = f"{alpha / rank} times B A"
+        learner = Learner(backbone, parameters, [scale], autocast=model.dtype == torch.bfloat16)
         _follow_mode(learner, layers)
         with disable_input_dtype_casting(model):
             yield learner

@@ -1,6 +1,5 @@
 """What is trained: the learnt parameters, and the loss of the frozen backbone that they act on."""
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,7 +21,7 @@ class Learner(nn.Module):
     Args:
         backbone: Frozen; the parameters act on it through hooks or injected layers.
         parameters: Name to parameter.
-        frozen: Adapters and merges beside which they act.
+        frozen: What they mean something beside: adapters and merges, or words.
         autocast: Whether the learnt matrices are multiplied in the backbone's precision by autocast.
     """
 
@@ -30,7 +29,7 @@ class Learner(nn.Module):
         self,
         backbone: Backbone,
         parameters: dict[str, nn.Parameter],
-        frozen: Sequence[Adapter] = (),
+        frozen: Sequence[Adapter | str] = (),
         *,
         autocast: bool = False,
     ) -> None:
@@ -38,7 +37,7 @@ class Learner(nn.Module):
         self.learnt = nn.ParameterDict({name.replace(".", "|"): value for name, value in parameters.items()})
         _check_head(backbone)
         self._held = (backbone,)
-        self.frozen = [_content(adapter) for adapter in frozen]  # all that the values mean something beside
+        self.frozen = [one if isinstance(one, str) else _content(one) for one in frozen]
         self.autocast = autocast
         self.tokens = 0
 
@@ -98,14 +97,8 @@ class PartedLearner(Learner):
         return completion_loss(self.backbone.model, ids, mask, labels)
 
 
-def _content(adapter: Adapter) -> str:
-    """The SHA-256 of an adapter's updates."""
-    digest = hashlib.sha256()
-    for module, pair in sorted(adapter.modules.items()):
-        digest.update(module.encode())
-        for half in (pair.a, pair.b):
-            digest.update(half.tobytes())
-    return digest.hexdigest()
+def _content(adapter: Adapter) -> dict[str, str]:
+    return {module: pair.sha256 for module, pair in adapter.modules.items()}
 
 
 def _check_head(backbone: Backbone) -> None:
