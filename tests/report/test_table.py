@@ -91,6 +91,13 @@ def test_brackets_and_bars_in_a_title_are_text(write_run: Callable[..., Path]) -
     assert r"a [bold]\|b" in markdown_table([cell])
 
 
+def test_a_number_of_parameters_that_nobody_knows_is_no_zero(write_run: Callable[..., Path]) -> None:
+    cell = read_cells(write_run())[0]
+    unknown = cell.model_copy(update={"costs": cell.costs.model_copy(update={"parameters": None})})
+    assert markdown_table([cell]).splitlines()[2].endswith(" | 0 | 0.000 |")
+    assert markdown_table([unknown]).splitlines()[2].endswith(" | — | — |")
+
+
 def test_no_cells_give_an_empty_table() -> None:
     assert "No results yet." in printed(demo_table([]))
     assert "No results yet." in printed(own_table([]))

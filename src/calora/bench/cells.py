@@ -30,7 +30,7 @@ class Costs(BaseModel):
         times_bare: Time of a request when each pass generates just so many tokens, as a multiple of one such pass of
             the bare backbone, taken in turn with it, 1 where it is just that; None where it was not measured.
         peak_mebibytes: The most memory that answering took beside the loaded backbone and adapters; None likewise.
-        parameters: Learnt for the composition.
+        parameters: Learnt for the composition; None where nothing says how many (never in a grid).
         updates: Steps of the training that learnt them.
         examples: That were seen in it, an example once an epoch.
     """
@@ -40,7 +40,7 @@ class Costs(BaseModel):
     passes: int
     seconds: float
     tokens: float
-    parameters: int
+    parameters: int | None
     updates: int = 0
     examples: int = 0
     prompt_tokens: float = 0.0
@@ -49,9 +49,9 @@ class Costs(BaseModel):
     peak_mebibytes: float | None = None
 
     @property
-    def mebibytes(self) -> float:
+    def mebibytes(self) -> float | None:
         """Size of the parameters in bfloat16, in MiB."""
-        return mebibytes(self.parameters)
+        return None if self.parameters is None else mebibytes(self.parameters)
 
 
 class Cell(BaseModel):
@@ -97,7 +97,7 @@ def write_cell(
     language: str,
     head: dict[str, Any],
     passes: int,
-    parameters: int,
+    parameters: int | None,
     rouge_tokenizer: RougeTokenizer = "unicode",
     *,
     updates: int = 0,
@@ -116,7 +116,7 @@ def write_cell(
         language: That was asked for.
         head: composition, approach, title, backbone, seed and provenance.
         passes: Runs of the model a request.
-        parameters: Learnt for the composition.
+        parameters: Learnt for the composition; None where that is not known.
         rouge_tokenizer: `unicode`, or `paper`'s, which drops accented letters.
         updates: Steps of the training for the composition.
         seen: Examples that were seen in it.

@@ -81,7 +81,7 @@ def command(
         cell = (out or Path(temporary)) / "cells" / f"{cell_stem(str(parsed), title, loaded.name, _seed(cards))}.json"
         if cell.exists():
             options.say(f"warning: {cell} is replaced")
-        write_cell(cell, examples, answers, parsed.language, head, len(passes), added or 0, rouge_tokenizer=tokenizer)
+        write_cell(cell, examples, answers, parsed.language, head, len(passes), added, rouge_tokenizer=tokenizer)
         console.print(demo_table([read_cell(cell)]))
 
 

@@ -43,8 +43,8 @@ def columns(cells: Sequence[Cell]) -> list[Column]:
         _cost("\npasses", "runs of the model a request", lambda cell: str(cell.costs.passes)),
         _cost("s /\nrequest", "computing time, decoded in batches", lambda cell: f"{cell.costs.seconds:.{decimals}f}"),
         _cost("tokens /\nrequest", "generated, over all passes", lambda cell: f"{cell.costs.tokens:.1f}"),
-        _cost("added par-\nameters", "learnt for the composition", lambda cell: f"{cell.costs.parameters:,}"),
-        _cost("\nMiB", "of those parameters in bfloat16", lambda cell: f"{cell.costs.mebibytes:.3f}"),
+        _cost("added par-\nameters", "learnt for the composition", lambda cell: _known(cell.costs.parameters, ",")),
+        _cost("\nMiB", "of those parameters in bfloat16", lambda cell: _known(cell.costs.mebibytes, ".3f")),
     ]
 
 
@@ -126,6 +126,10 @@ def _score(head: str, key: str, note: str) -> Column:
 
 def _cost(head: str, note: str, text: Callable[[Cell], str]) -> Column:
     return Column(head, note, lambda cell: text(cell) if cell.costs.passes else NOTHING)
+
+
+def _known(value: float | None, form: str) -> str:
+    return NOTHING if value is None else format(value, form)
 
 
 def _table(first: str, shown: Sequence[Column], caption: str) -> Table:
