@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict
 
 from calora.errors import CaloraError
 from calora.storage import (
+    alone_in,
     fingerprint,
     made_once,
     read_card,
@@ -251,9 +252,21 @@ def test_what_several_make_is_made_by_one_at_a_time(tmp_path: Path) -> None:
     assert len(made) == 1
 
 
-def test_a_place_that_may_not_be_written_is_told(tmp_path: Path) -> None:
+def test_a_folder_is_worked_in_by_one_at_a_time(tmp_path: Path) -> None:
+    folder = tmp_path / "work" / "here"
+    with alone_in(folder):
+        with pytest.raises(CaloraError, match=r"another process works in .*here"), alone_in(folder):
+            pass
+        with alone_in(tmp_path / "work" / "there"):
+            pass
+    with alone_in(folder):
+        assert folder.is_dir()
+
+
+@pytest.mark.parametrize("alone", [made_once, alone_in])
+def test_a_place_that_may_not_be_written_is_told(tmp_path: Path, alone: Any) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(CaloraError, match="file"), made_once(tmp_path / "file" / "folder"):
+    with pytest.raises(CaloraError, match="file"), alone(tmp_path / "file" / "folder"):
         pass
 
 

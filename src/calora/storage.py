@@ -15,7 +15,7 @@ from typing import TypeVar
 import ml_dtypes
 import numpy as np
 import yaml
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
@@ -65,6 +65,28 @@ def made_once(path: Path) -> Iterator[None]:
         lock.acquire()
     except OSError as error:
         raise _os_problem(error, path) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Be the only process that works in a folder, which is made if it is not there.
+
+    Raises:
+        CaloraError: Another one works in it.
+        MachineError: The place may not be written.
+    """
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout as error:
+        raise CaloraError(f"another process works in {folder}", "wait for it, or give another folder") from error
+    except OSError as error:
+        raise _os_problem(error, folder) from error
     try:
         yield
     finally:

@@ -118,7 +118,7 @@ def test_a_benchmark_with_a_cell_that_failed_is_not_done(
     recipe = {
         "backbones": [llama.name],
         "compositions": ["summary+es"],
-        "approaches": ["constant", "neighbour"],
+        "approaches": ["neighbour", "constant"],
         "data": {"train": 8, "validation": 3, "test": 3},
     }
     (tmp_path / "two.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
@@ -133,6 +133,10 @@ def test_a_benchmark_with_a_cell_that_failed_is_not_done(
         patched.setattr(grid, "answer_cell", answer)
         code, _, err = calora("bench", "two.yaml")
     assert code == 1
+    lines = err.splitlines()
+    told = next(place for place, line in enumerate(lines) if "failed: summary+es--neighbour" in line)
+    assert lines[told].endswith(": nobody lives there"), "as soon as it is known"
+    assert "cell summary+es--constant" in lines[told + 1]
     assert "nobody lives there (1 cell lost)" in err
     assert "1 of 2 cells are in" in err
     code, _, err = calora("bench", "two.yaml")

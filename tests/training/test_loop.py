@@ -127,6 +127,33 @@ def test_checkpoints_of_another_training_are_refused(
         calibrate(llama, train_rows, tmp_path / "work", settings=settings, strengths=(1.0, 0.5))
 
 
+def test_a_claim_without_a_checkpoint_holds_nothing(
+    llama: Backbone, train_rows: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = SETTINGS.model_copy(update={"epochs": 1})
+    expected = calibrate(llama, train_rows, tmp_path / "work", settings=settings)
+    other = settings.model_copy(update={"learning_rate": 0.02})
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        killed_at_step(1, patch)
+        calibrate(llama, train_rows, tmp_path / "killed", settings=other)
+    found = calibrate(llama, train_rows, tmp_path / "killed", settings=settings)
+    assert same(dict(found.tensors), dict(expected.tensors))
+    with pytest.raises(CaloraError, match="checkpoints of another training"):
+        calibrate(llama, train_rows, tmp_path / "killed", settings=other)
+
+
+def test_one_folder_is_not_for_two_trainings_at_once(
+    llama: Backbone, train_rows: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    def judge() -> float:
+        with pytest.raises(CaloraError, match=r"another process works in .*work"):
+            calibrate(llama, train_rows, tmp_path / "work")
+        return 0.5
+
+    found = calibrate(llama, train_rows, tmp_path / "work", judge=judge)
+    assert len(found.card.training["validation"]) == SETTINGS.epochs
+
+
 def test_the_best_epoch_is_found_where_its_folder_has_moved(
     llama: Backbone, train_rows: list[dict[str, Any]], tmp_path: Path
 ) -> None:

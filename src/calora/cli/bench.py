@@ -82,14 +82,21 @@ def command(
 @contextmanager
 def following() -> "Iterator[Callable[[Progress], None]]":
     """Shows how a grid gets on: a live table on a terminal, a line a step elsewhere."""
-    from calora.bench.progress import Progress
+    from calora.bench.progress import Progress, failures
     from calora.console import error_console, shown
 
     begin, latest = time.monotonic(), [Progress()]
+    told = 0
 
     def follow(progress: Progress) -> None:
+        nonlocal told
         latest[0] = progress
-        if progress.now and not error_console().is_terminal:
+        if error_console().is_terminal:
+            return
+        for what, why, _ in failures(progress)[told:]:
+            options.say(f"{_clock(time.monotonic() - begin)}  failed: {what}: {why}")
+            told += 1
+        if progress.now:
             options.say(f"{_clock(time.monotonic() - begin)}  {progress.now}")
 
     with shown(lambda: _progress_table(latest[0], time.monotonic() - begin)):
@@ -101,6 +108,8 @@ def _progress_table(progress: "Progress", seconds: float) -> "Table":
     from rich.table import Table
     from rich.text import Text
 
+    from calora.bench.progress import failures
+
     left = "" if progress.left is None else f", about {_clock(progress.left).strip()} left"
     caption = Text(progress.now, "table.caption")
     table = Table(box=box.SIMPLE_HEAD, title=f"{_clock(seconds).strip()} gone{left}", caption=caption)
@@ -110,7 +119,8 @@ def _progress_table(progress: "Progress", seconds: float) -> "Table":
         done = progress.done[label]
         table.add_row(Text(label), str(done), str(total), style="dim" if done == total else None)
     if progress.failed:
-        table.add_row(Text(f"failed: {progress.failed[-1][0]}"), str(len(progress.failed)), "", style="red")
+        what, why, _ = failures(progress)[-1]
+        table.add_row(Text(f"failed: {what}: {why}"), str(len(progress.failed)), "", style="red")
     return table
 
 

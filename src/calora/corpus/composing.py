@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from pydantic import BaseModel
 
 from calora.console import counting
@@ -24,7 +23,7 @@ from calora.corpus.records import Split, TextRecord
 from calora.corpus.sources import find_source
 from calora.corpus.teachers import Teacher
 from calora.errors import CaloraError
-from calora.storage import fingerprint, sha256_of, write_text, writing_file
+from calora.storage import alone_in, fingerprint, sha256_of, write_text, writing_file
 
 # What may change while a run goes on: how fast and how much is asked, not what.
 _PACE = {"batch", "batch_size", "max_requests", "concurrency", "retries", "backoff", "timeout"}
@@ -73,14 +72,11 @@ def compose(recipe: ComposeRecipe, out: Path) -> Counts:
         out: A folder: `journal.jsonl` while it goes on, `records.jsonl` at the end.
 
     Raises:
-        CaloraError: The folder is another recipe's, the source cannot be read, or a teacher cannot work.
+        CaloraError: The folder is another recipe's, or another process works in it; the source cannot be read, or a
+            teacher cannot work.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(out / ".lock", timeout=0):
-            return _composed(recipe, out)
-    except Timeout as error:
-        raise CaloraError(f"another process works in {out}", "wait for it, or give another folder") from error
+    with alone_in(out):
+        return _composed(recipe, out)
 
 
 def _composed(recipe: ComposeRecipe, out: Path) -> Counts:

@@ -5,6 +5,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from transformers.trainer_callback import PrinterCallback
 from calora.console import shown
 from calora.errors import CaloraError
 from calora.processes import count_of, is_first
-from calora.storage import fingerprint, write_text
+from calora.storage import alone_in, fingerprint, write_text
 from calora.training.data import Examples, GroupedSampler, collate
 from calora.training.learner import Learner
 from calora.training.settings import TrainingSettings
@@ -117,6 +118,8 @@ def _claim(
 ) -> None:
     """Write down whose checkpoints a folder holds.
 
+    A claim on a folder without a whole checkpoint holds nothing, and gives way.
+
     Raises:
         CaloraError: They are another training's, which would be taken for this one's.
     """
@@ -125,11 +128,11 @@ def _claim(
     beside = [learner.backbone.sha256, learner.frozen, title]
     own = fingerprint([*beside, settings.model_dump(), values, [part.identity for part in data]])
     claim = work / "training.json"
-    if not claim.exists():
+    claimed = json.loads(claim.read_text(encoding="utf-8")) if claim.exists() else None
+    if claimed is None or (claimed != own and _last_checkpoint(work) is None):
         if is_first():
-            work.mkdir(parents=True, exist_ok=True)
             write_text(claim, json.dumps(own))
-    elif json.loads(claim.read_text(encoding="utf-8")) != own:
+    elif claimed != own:
         raise CaloraError(
             f"{work} holds the checkpoints of another training: of other data, settings or adapters",
             "give another folder, or remove it to train anew",
@@ -189,10 +192,23 @@ def train(
         A summary for the card: settings, steps, epochs, tokens and the validation figures of each epoch.
 
     Raises:
-        CaloraError: The folder holds another training's checkpoints.
+        CaloraError: The folder holds another training's checkpoints, or another one is at work in it.
     """
     work = work.resolve()  # checkpoints name each other by their paths
-    _claim(work, learner, (train_data, validation_data), settings, title)
+    with alone_in(work) if is_first() else nullcontext():
+        _claim(work, learner, (train_data, validation_data), settings, title)
+        return _trained(learner, train_data, validation_data, settings, work, title, judge)
+
+
+def _trained(
+    learner: Learner,
+    train_data: Examples,
+    validation_data: Examples,
+    settings: TrainingSettings,
+    work: Path,
+    title: str,
+    judge: Judge | None,
+) -> dict[str, Any]:
     checkpoint = _last_checkpoint(work)
     arguments = TrainingArguments(
         output_dir=str(work),
