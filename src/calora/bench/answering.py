@@ -17,7 +17,7 @@ from calora.corpus import Split
 from calora.generation import Answer, Pass, answer_all
 from calora.versions import processor, versions
 
-_TIMED_TEXTS, _TIMED_TOKENS, _TIMED_ROUNDS = 4, 24, 4
+_TIMED_TEXTS, _TIMED_TOKENS, _TIMED_ROUNDS = 4, 24, 2  # more would be a quarter of a cell
 
 
 def answer_cell(
