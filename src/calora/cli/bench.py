@@ -13,6 +13,7 @@ from calora.cli import options
 from calora.errors import CaloraError
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
     from rich.table import Table
 
     from calora.bench.dry_run import Forecast
@@ -45,7 +46,6 @@ def command(
     Ends with status 1 if a cell failed; the others are there all the same.
     """
     from calora.bench.grid import Grid
-    from calora.bench.progress import failures
     from calora.bench.recipe import read_recipe
     from calora.bench.store import Store
     from calora.cli.show import console
@@ -72,8 +72,8 @@ def command(
             cells = go_on_ray(grid, address, gpus=gpus)
         else:
             cells = grid.go()
-    for what, why, lost in failures(grid.progress):
-        options.say(f"failed: {what}: {why} ({lost} cell{'s' * (lost > 1)} lost)")
+    for line in _failed(grid.progress):
+        options.say(line)
     options.say(f"{len(cells)} of {len(places)} cells are in {folder}")
     if len(cells) < len(places):
         raise typer.Exit(1)
@@ -103,25 +103,27 @@ def following() -> "Iterator[Callable[[Progress], None]]":
         yield follow
 
 
-def _progress_table(progress: "Progress", seconds: float) -> "Table":
+def _progress_table(progress: "Progress", seconds: float) -> "RenderableType":
     from rich import box
+    from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
-    from calora.bench.progress import failures
-
     left = "" if progress.left is None else f", about {_clock(progress.left).strip()} left"
-    caption = Text(progress.now, "table.caption")
-    table = Table(box=box.SIMPLE_HEAD, title=f"{_clock(seconds).strip()} gone{left}", caption=caption)
+    table = Table(box=box.SIMPLE_HEAD)
     for head in ("row", "cells", "of"):
         table.add_column(head, justify="left" if head == "row" else "right")
     for label, total in progress.total.items():
         done = progress.done[label]
         table.add_row(Text(label), str(done), str(total), style="dim" if done == total else None)
-    if progress.failed:
-        what, why, _ = failures(progress)[-1]
-        table.add_row(Text(f"failed: {what}: {why}"), str(len(progress.failed)), "", style="red")
-    return table
+    failed = [Text(line, "red") for line in _failed(progress)[-3:]]
+    return Group(f"{_clock(seconds).strip()} gone{left}", table, Text(progress.now, "dim"), *failed)
+
+
+def _failed(progress: "Progress") -> list[str]:
+    from calora.bench.progress import failures
+
+    return [f"failed: {what}: {why} ({lost} cell{'s' * (lost > 1)} lost)" for what, why, lost in failures(progress)]
 
 
 def _plan_table(places: "Sequence[Place]") -> "Table":
