@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from calora.bench import judging
 from calora.bench.case import EVALUATION_SEED, Workplace
 from calora.bench.cells import cell_stem, read_cell, read_predictions, write_cell
 from calora.bench.judging import _learnt_from, judge_run
@@ -78,6 +79,25 @@ def test_other_references_in_another_tone_are_judged_by_another_classifier(tmp_p
 
     assert made_by("a joke") == made_by("a joke")
     assert made_by("a joke") != made_by("a pun")
+
+
+def test_a_cell_that_is_made_again_meanwhile_keeps_its_own_scores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_text(tmp_path / "recipe.json", RECIPE.model_dump_json())
+    examples = make_examples(spread(load_everyday("test"), 6), COMPOSITION, seed=EVALUATION_SEED)
+    path = write(tmp_path, "multi-step", [example.target for example in examples])
+    judge = judging.judge_answers
+
+    def slow(*given: Any, **named: Any) -> Any:
+        write(tmp_path, "multi-step", ["x"] * 6)
+        return judge(*given, **named)
+
+    monkeypatch.setattr(judging, "judge_answers", slow)
+    with pytest.raises(CaloraError, match="made again meanwhile"):
+        judge_run(tmp_path)
+    assert "judge" not in read_cell(path).scores
+    assert [row["answer"] for row in read_predictions(path)] == ["x"] * 6
 
 
 def test_an_answer_to_another_dialogue_is_named(tmp_path: Path) -> None:

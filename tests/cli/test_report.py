@@ -51,6 +51,8 @@ def test_two_runs_are_compared_and_nothing_is_written(calora: Run, bench: Path, 
     assert code == 0
     assert "+0.0 to +0.0" in out
     assert sorted(run.rglob("*")) == before
+    code, _, err = calora(run, "--other", bench, "--against", "calibration")
+    assert code == 2 and "--against would be ignored" in err
 
 
 def test_a_demo_gets_its_page_again(calora: Run, tmp_path: Path) -> None:

@@ -206,7 +206,8 @@ def test_names_that_are_no_words_come_back(tmp_path: Path) -> None:
     written(folder / "dialogsum.dev.jsonl", [row])
     script = tmp_path / "teacher.py"
     script.write_text(
-        "import sys\nfor line in sys.stdin: print('La señora', *line.replace('greets', 'saluda a').split())\n"
+        "import sys\n"
+        "for line in sys.stdin: print('Tomaremos nota: señora', *line.replace('greets', 'saluda a').split())\n"
     )
     by = {"teacher": "command", "command": f"{sys.executable} {script}", "version": "1"}
     recipe = ComposeRecipe.model_validate(
@@ -214,7 +215,7 @@ def test_names_that_are_no_words_come_back(tmp_path: Path) -> None:
     )
     assert compose(recipe, tmp_path / "out").kept == {"validation": 1}
     (record,) = read_own_records(tmp_path / "out" / RECORDS)
-    assert record.references("summary")["es"] == "La señora #Person1# saluda a #Person2#."
+    assert record.references("summary")["es"] == "Tomaremos nota: señora #Person1# saluda a #Person2#."
 
 
 def test_another_recipe_does_not_go_on_in_the_folder(tmp_path: Path) -> None:

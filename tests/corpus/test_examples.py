@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from calora.corpus import draw_names, load_everyday, make_examples
+from calora.corpus import TextRecord, draw_names, load_everyday, make_examples
 from calora.errors import CaloraError
 from calora.tasks import TASKS, Composition
 
@@ -69,6 +69,15 @@ def test_a_secondary_task_alone_reads_the_english_summary_and_reply() -> None:
     assert (summary.id, reply.id) == (f"{record.id}/summary", f"{record.id}/reply")
     assert (summary.text, summary.target) == tuple(record.summary[key].format(**names) for key in ("en", "de"))
     assert (reply.text, reply.target) == tuple(record.reply[key].format(**names) for key in ("en", "de"))
+
+
+def test_a_reference_of_several_lines_becomes_one_as_an_answer_has_no_more() -> None:
+    targets = {"summary": {"en": "- Ann is late.\n- Ben waits.", "es": "Ann  llega tarde."}}
+    record = TextRecord(id="1", split="test", text="Ann: I am late.\nBen: I wait.", targets=targets)
+    (one,) = make_examples([record], Composition.parse("summary"), seed=0)
+    assert (one.text, one.target) == (record.text, "- Ann is late. - Ben waits.")
+    (other,) = make_examples([record], Composition.parse("summary+es"), seed=0)
+    assert other.target == "Ann  llega tarde."
 
 
 @pytest.mark.parametrize("field", ["summary", "reply"])

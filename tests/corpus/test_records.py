@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from calora.corpus import OwnRecord, Record, load_everyday, read_records, spread
+from calora.corpus import OwnRecord, Record, TextRecord, load_everyday, read_records, spread
 from calora.errors import CaloraError
 
 Row = dict[str, Any]
@@ -170,6 +170,20 @@ def test_a_part_of_a_split_has_three_or_more_of_each_of_its_domains() -> None:
     assert len({record.domain for record in spread(records, 36)}) == 12
 
 
+def test_small_domains_fill_a_part_up() -> None:
+    def records(domains: int) -> list[TextRecord]:
+        made = [(f"d{n % domains}", str(n)) for n in range(24)]
+        return [
+            TextRecord(id=name, split="train", domain=domain, text="Hi.", targets={"summary": {"en": "Ho."}})
+            for domain, name in made
+        ]
+
+    for domains, wanted in ((24, 12), (12, 15), (8, 12), (24, 23)):
+        part = spread(records(domains), wanted)
+        assert len(part) == len({record.id for record in part}) == wanted
+    assert Counter(record.domain for record in spread(records(8), 12)) == {f"d{n}": 3 for n in (0, 2, 4, 6)}
+
+
 def own_row() -> Row:
     return {
         "id": "mine-1",
@@ -186,6 +200,13 @@ def test_records_of_ones_own_have_fields_of_ones_own(tmp_path: Path) -> None:
     (record,) = read_records(path, OwnRecord)
     assert record.references("headline")["loud"] == "{A} GREETS {B}"
     assert record.domain == "mine"
+    assert [record.model_copy(update={"id": name}).domain for name in ("17", "a-b-3", "x1", "8f-3e", "b-")] == [
+        "all",
+        "a-b",
+        "all",
+        "all",
+        "all",
+    ]
     with pytest.raises(CaloraError, match="mine-1 has no references 'summary'"):
         record.references("summary")
     with pytest.raises(CaloraError, match="mine-1 has no references 'genders'"):

@@ -1,8 +1,9 @@
 import pytest
 
-from calora.corpus import Record, make_examples
+from calora.corpus import Example, Record, make_examples
 from calora.errors import CaloraError
-from calora.judges.negatives import hard_negatives
+from calora.judges.negatives import copied_turns, hard_negatives
+from calora.judges.references import parts_of
 from calora.tasks import Composition
 
 
@@ -42,6 +43,12 @@ def test_turns_are_copied_without_their_speakers(records: list[Record]) -> None:
     [copied] = hard_negatives(records[:1], Composition.parse("summary+casual"))["copied"]
     first, second = example.text.splitlines()[:2]
     assert copied == f"{first.partition(': ')[2]} {second.partition(': ')[2]}"
+
+
+def test_a_text_without_speakers_is_copied_as_it_stands(records: list[Record]) -> None:
+    parts = parts_of(Composition.parse("summary+es"))
+    article = Example("1", "all", "The ferry is late.\nAt noon it came.\nNobody knew why.", "x", ())
+    assert copied_turns(article, parts) == "The ferry is late. At noon it came."
 
 
 def test_what_cannot_be_made_is_refused(records: list[Record]) -> None:

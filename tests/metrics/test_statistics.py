@@ -129,6 +129,8 @@ def test_differences_of_compositions_of_other_dialogues() -> None:
     assert smallest_detectable(base + noise, base) == pytest.approx(2.8 * 5 * np.hypot(30**-0.5, 90**-0.5) / 2, rel=0.2)
     with pytest.raises(ValueError, match="lack other dialogues"):
         paired_difference(base, base[::-1])
+    with pytest.raises(ValueError, match="lack other dialogues"):  # though what is left has one shape
+        paired_difference([[1.0, np.nan, 3.0]], [[1.0, 2.0, np.nan]])
 
 
 def test_p_is_uniform_where_compositions_of_other_dialogues_do_not_differ() -> None:

@@ -87,11 +87,11 @@ def write_bench_run(run: Path, shift: int = 0, **changes: Any) -> Path:
                 good = hits(label, name, seed)
                 if label == "calibration":
                     good[np.flatnonzero(good == 0)[:shift]] = 100
-                _write(run, place, examples, answers(examples, good), (label, title, name, seed))
+                write_answers(run, place, examples, answers(examples, good), (label, title, name, seed))
     for seed in asked.seeds:
         examples = Case(place, BACKBONE, asked.parse("es"), seed).evaluation_examples("test")
         found = answers(examples, 100.0 * (np.arange(DIALOGUES) < 7))
-        _write(run, place, examples, found, ("alone", "Primary adapter", "es", seed))
+        write_answers(run, place, examples, found, ("alone", "Primary adapter", "es", seed))
     _put(
         choice_path(run),
         {
@@ -146,7 +146,7 @@ def add_llm_verdicts(cell: Path, outcomes: Sequence[Outcome], model: str = "any"
     write_text(cell.parent.parent / "llm" / cell.name, verdicts.model_dump_json())
 
 
-def _write(
+def write_answers(
     run: Path, place: Workplace, examples: list[Example], found: list[Answer], where: tuple[str, str, str, int]
 ) -> None:
     label, title, name, seed = where

@@ -5,24 +5,30 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from calora.bench.case import Case, Workplace
 from calora.corpus import load_everyday, spread
 from calora.errors import CaloraError
+from calora.report.bench_page import write_bench_page
+from calora.report.browser import browser_data
 from calora.report.main_table import main_table
 from calora.report.reading import read_results
 from calora.storage import slug
 
 from .bench_runs import (
+    BACKBONE,
     COMPOSITIONS,
     DIALOGUES,
     SEEDS,
     TITLES,
     add_judge,
     add_llm_verdicts,
+    answers,
     cell_path,
     change_predictions,
     hits,
     predictions_path,
     recipe,
+    write_answers,
     write_bench_run,
 )
 
@@ -77,6 +83,25 @@ def test_a_control_on_a_single_task_stays_a_control(run: Path) -> None:
         path.write_text(json.dumps(cell | {"title": "control: one sentence"}), encoding="utf-8")
     titles = [cell.title for cell in read_results(run).own]
     assert titles == ["control: es: one sentence, seed 0", "control: es: one sentence, seed 1"]
+
+
+def test_a_composition_of_secondary_tasks_alone_is_asked_once_a_record(run: Path) -> None:
+    asked = recipe(compositions=[*COMPOSITIONS, "casual+fr"])
+    (run / "recipe.json").write_text(asked.model_dump_json(), encoding="utf-8")
+    place = Workplace(asked)
+    examples = Case(place, BACKBONE, asked.parse("casual+fr"), 0).evaluation_examples("test")
+    good = hits("multi-step", "summary+es", 0)
+    for seed in SEEDS:
+        write_answers(run, place, examples, answers(examples, good), ("multi-step", "Multi-step", "casual+fr", seed))
+    results = read_results(run)
+    assert results.compositions == (*COMPOSITIONS, "casual+fr")
+    both = (results.entries["multi-step", name] for name in ("summary+es", "casual+fr"))
+    of_one, of_other = (entry.scores["retrieval"][0] for entry in both)
+    assert of_one.tolist() == of_other.tolist() == good.tolist()
+    assert main_table(results).rows[0].overall.mean == pytest.approx(800 / 9)
+    assert "casual+fr" in write_bench_page(results).read_text(encoding="utf-8")
+    shown = browser_data(results)["compositions"][3]
+    assert shown["references"] == [example.target for example in examples]
 
 
 def test_masked_rouge_is_that_of_the_first_task(written: Path) -> None:

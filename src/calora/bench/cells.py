@@ -220,7 +220,7 @@ def predictions_file(cell: Path) -> Path:
 
 
 def lock_of(path: Path) -> str:
-    """The key of the lock that whoever writes or removes a cell holds."""
+    """The key of the lock that a grid holds while it makes a cell or sets one aside."""
     return fingerprint(str(path.resolve()))
 
 

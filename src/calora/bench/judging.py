@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from calora.bench.case import Workplace
-from calora.bench.cells import Cell, asked_places, place_of, predictions_file, read_cell, read_predictions
+from calora.bench.cells import Cell, asked_places, cell_at, place_of, predictions_file, read_cell, read_predictions
 from calora.bench.recipe import Recipe
 from calora.corpus import Example
 from calora.errors import CaloraError
@@ -154,6 +154,8 @@ def _judge(
         for name in rows[0]["scores"]
         if name.startswith("judge")
     }
+    if cell_at(path) != cell:
+        raise CaloraError(f"{path} was made again meanwhile", "judge again")
     lines = [json.dumps(row, ensure_ascii=False) for row in rows]
     write_text(predictions_file(path), "\n".join(lines) + "\n")
     changed = cell.model_copy(

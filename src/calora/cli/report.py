@@ -51,6 +51,7 @@ def _bench(run: Path, against: str | None, measure: str, other: Path | None) -> 
     chosen = check_measure(measure)
     results = read_results(run)
     if other is not None:
+        options.refuse_ignored({"--against": against}, "two runs are compared row by row")
         console.print(runs_table(results, read_results(other), chosen))
         return
     table = main_table(results, chosen, against)

@@ -7,6 +7,7 @@ from calora.corpus.examples import (
     make_examples,
     neighbour_targets,
     one_each,
+    record_id,
     records_for,
     renamed_target,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "read_own_records",
     "read_pairs",
     "read_records",
+    "record_id",
     "records_for",
     "rename",
     "renamed_target",

@@ -5,6 +5,7 @@ Whatever is done is a line of the journal, so that a run that was killed goes on
 
 import itertools
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -224,7 +225,8 @@ def _answers(teacher: Teacher, sources: Sequence[str], names: Sequence[tuple[str
 def _restored(answer: str, back: dict[str, str]) -> str:
     """An answer with its own names again; as it is, to be dropped for a lost name, where one was inflected."""
     restored = rename(answer, back)
-    return answer if any(new in restored for new in back) else restored
+    inflected = any(re.search(rf"(?<!\w){re.escape(new)}\w{{1,2}}(?!\w)", restored) for new in back)
+    return answer if inflected else restored
 
 
 def _written(out: Path, met: Met) -> Counts:

@@ -20,7 +20,7 @@ class Example:
         id: Of the record; `ID/summary` or `ID/reply` where the text is one of its references.
         domain: Of the record.
         text: A dialogue, one line a turn, or a sentence.
-        target: The reference.
+        target: The reference, on one line.
         names: Of the two speakers.
     """
 
@@ -73,7 +73,8 @@ def make_examples(
                     f"{record.id} has no {field} reference for {composition}",
                     f"{field} references: {', '.join(sorted(references))}",
                 )
-            examples.append(Example(name, record.domain, filled(text, names), filled(references[key], names), own))
+            target = _on_one_line(filled(references[key], names))
+            examples.append(Example(name, record.domain, filled(text, names), target, own))
     return examples
 
 
@@ -89,6 +90,11 @@ def one_each(records: Sequence[AnyRecord], composition: Composition, *, seed: in
         for record in records
         for example in make_examples([record], composition, seed=seed, fields=fields_for(record, composition)[:1])
     ]
+
+
+def record_id(example: Example, composition: Composition) -> str:
+    """The id of the record that an example of a composition was made from."""
+    return example.id if composition.primary is not None else example.id.rpartition("/")[0]
 
 
 def fields_for(record: AnyRecord, composition: Composition) -> tuple[str, ...]:
@@ -116,6 +122,11 @@ def neighbour_targets(examples: Sequence[Example]) -> list[str | None]:
 def renamed_target(example: Example, names: Sequence[str]) -> str:
     """The target of an example under other names, first for first, as far as both have them."""
     return rename(example.target, dict(zip(example.names, names, strict=False)))
+
+
+def _on_one_line(text: str) -> str:
+    """A reference as an answer may be: it ends at its first line break."""
+    return " ".join(text.split()) if "\n" in text else text
 
 
 def _key(composition: Composition) -> str:

@@ -2,8 +2,8 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, islice, pairwise, zip_longest
 from pathlib import Path
 from typing import Literal, Self, TypeVar, get_args
 
@@ -127,6 +127,12 @@ class OwnRecord(Record):
     summary: dict[str, str] = {}
     reply: dict[str, str] = {}
 
+    @property
+    def domain(self) -> str:
+        """The part of an id such as `travel-12` before the number; `all` of one that is made otherwise."""
+        numbered = re.fullmatch(r"(.+)-\d+", self.id)
+        return numbered[1] if numbered else "all"
+
     @model_validator(mode="after")
     def _follows_the_format(self) -> Self:
         if set(self.genders) != {"A", "B"}:
@@ -235,7 +241,8 @@ def read_records(path: str | Path, kind: type[Kind]) -> list[Kind]:
 def spread(records: Sequence[One], wanted: int | None) -> list[One]:
     """As many records as wanted, the same number of each domain as far as that goes.
 
-    A domain gives three or more, or none: retrieval within a domain of one dialogue cannot miss.
+    A domain gives three or more, or none, as long as there are enough in those that do: retrieval within a domain of
+    one dialogue cannot miss.
 
     Args:
         records: Of one split.
@@ -247,7 +254,12 @@ def spread(records: Sequence[One], wanted: int | None) -> list[One]:
     for record in records:
         domains.setdefault(record.domain, []).append(record)
     count = max(1, min(len(domains), wanted // _LEAST_OF_A_DOMAIN))
-    names = [list(domains)[index * len(domains) // count] for index in range(count)]
-    rounds = (domains[name][index] for index in range(len(records)) for name in names if index < len(domains[name]))
-    chosen = {record.id for record, _ in zip(rounds, range(wanted), strict=False)}
+    first = [list(domains)[index * len(domains) // count] for index in range(count)]
+    rounds = chain(_rounds([domains.pop(name) for name in first]), _rounds(list(domains.values())))
+    chosen = {record.id for record in islice(rounds, wanted)}
     return [record for record in records if record.id in chosen]
+
+
+def _rounds(groups: Sequence[Sequence[One]]) -> Iterator[One]:
+    """The first of each group, then the second of each, as far as they go."""
+    return (record for one_round in zip_longest(*groups) for record in one_round if record is not None)

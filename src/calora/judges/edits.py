@@ -72,12 +72,14 @@ def change_detail(text: str, language: str) -> str | None:
         return None
     following = _following(_DAYS[language]) | _following(_NUMBERS[language])
     words = "|".join(following)
+    by_letters = {word.casefold(): other for word, other in following.items()}
 
     def changed(found: re.Match[str]) -> str:
-        if found[0].isdigit():
-            return str(int(found[0]) + 1)
-        word = found[0] if found[0] in following else found[0].lower()
-        return following[word].capitalize() if found[0] != word else following[word]
+        word = found[0]
+        if word.isdigit():
+            return str(int(word) + 1)
+        other = by_letters[word.casefold()]
+        return other.lower() if word.islower() else other.upper() if word.isupper() else other.capitalize()
 
     edited, count = re.subn(rf"\b(?:\d+|{words})\b", changed, text, count=1, flags=re.IGNORECASE)
     return edited if count else None

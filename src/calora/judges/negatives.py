@@ -55,8 +55,11 @@ def hard_negatives(
 
 
 def copied_turns(example: Example, parts: Parts) -> str:
-    """What a model that copies would answer: the last turn as a reply, the first two as anything else."""
-    turns = [line.partition(": ")[2] for line in example.text.splitlines()]
+    """What a model that copies would answer: the last turn as a reply, the first two as anything else.
+
+    A line without a speaker's name counts as a turn.
+    """
+    turns = [line.partition(": ")[2] or line for line in example.text.splitlines()]
     return turns[-1] if parts.primary.name == "reply" else " ".join(turns[:2])
 
 

@@ -183,6 +183,11 @@ def _table(values: ArrayLike) -> NDArray[np.float64]:
     return table[:, ~absent.all(axis=0)]
 
 
+def _present(values: ArrayLike) -> NDArray[np.bool_]:
+    """Which dialogues some repeat has."""
+    return np.asarray(~np.isnan(np.atleast_2d(np.asarray(values, dtype=np.float64))).all(axis=0))
+
+
 def _per_dialogue(values: ArrayLike) -> NDArray[np.float64]:
     """What each dialogue adds to the mean: the mean of a column, or its influence where repeats lack dialogues."""
     table = _table(values)
@@ -207,6 +212,8 @@ def _differences(a: ArrayLike, b: ArrayLike) -> tuple[NDArray[np.float64], NDArr
     first, second = _table(a), _table(b)
     if first.shape[1] != second.shape[1]:
         raise ValueError(f"{first.shape[1]} dialogues on one side and {second.shape[1]} on the other.")
+    if not np.array_equal(_present(a), _present(b)):
+        raise ValueError("The two sides lack other dialogues.")
     if not (np.isnan(first).any() or np.isnan(second).any()):
         differences = _per_dialogue(first) - _per_dialogue(second)
         return differences, differences

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from calora.corpus import Example
+from calora.corpus import Example, record_id
 from calora.report.results import Entry, Measure, Results
 
 _VERDICTS: tuple[Measure, ...] = ("retrieval", "in_language", "judge", "llm_judge")
@@ -21,12 +21,13 @@ def browser_data(results: Results) -> dict[str, Any]:
     texts: dict[str, int] = {}
     compositions = []
     for name in results.compositions:
-        asked = {example.id: example for example in results.examples[name]}
+        composition = results.recipe.parse(name)
+        asked = {record_id(example, composition): example for example in results.examples[name]}
         examples = [asked.get(dialogue) for dialogue in results.dialogues]
         compositions.append(
             {
                 "name": name,
-                "language": results.recipe.parse(name).language,
+                "language": composition.language,
                 "texts": [example and texts.setdefault(example.text, len(texts)) for example in examples],
                 "references": [example and example.target for example in examples],
                 "answers": {

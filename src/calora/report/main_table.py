@@ -77,7 +77,7 @@ class MainRow:
         examples: Seen in it.
         prompt_tokens: Read a request, over all passes.
         tokens: Generated a request, over all passes.
-        seconds: A request, decoded in batches.
+        seconds: A request, decoded in batches, the median of its cells.
         times_bare: Time at equal tokens, as a multiple of one pass of the bare backbone, the median of its cells; None
             if no cell has it.
         peak_mebibytes: What answering took beside the loaded backbone, the median of its cells; None if no cell has it.
@@ -251,7 +251,7 @@ def _row(results: Results, label: str, measure: Measure, against: Against | None
         examples=fmean([cost.examples / cost.shared_by for cost in costs]),
         prompt_tokens=fmean([cost.prompt_tokens for cost in costs]),
         tokens=fmean([cost.tokens for cost in costs]),
-        seconds=fmean([cost.seconds for cost in costs]),
+        seconds=median([cost.seconds for cost in costs]),
         times_bare=median(times) if times else None,
         peak_mebibytes=median(peaks) if peaks else None,
     )

@@ -56,6 +56,8 @@ def pooled(runs: Sequence[Path]) -> Pool:
     """
     if not runs:
         raise CaloraError("no runs to compare", "give at least one run folder")
+    if len(set(runs)) < len(runs):
+        raise CaloraError("a run is given twice", "give each once")
     tables = {run: {cell.approach: cell for cell in composed(read_cells(run))} for run in runs}
     _check_heads(tables)
     approaches = list(dict.fromkeys(approach for cells in tables.values() for approach in cells))

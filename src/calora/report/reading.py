@@ -12,7 +12,7 @@ from calora.bench.case import EVALUATION_SEED, Workplace
 from calora.bench.cells import Cell, CellPlace, asked_places, place_of, predictions_file, read_cell
 from calora.bench.llm_judging import read_llm_verdicts
 from calora.bench.recipe import CONTROL, ApproachRecipe, Recipe, Setting
-from calora.corpus import Example
+from calora.corpus import Example, record_id
 from calora.errors import CaloraError
 from calora.report.folder import is_control, is_single
 from calora.report.results import MEASURES, Entry, Measure, Repeat, Results, Scores
@@ -38,7 +38,7 @@ def read_results(run: Path) -> Results:
     workplace = Workplace(recipe)
     own = _own([found[place] for place in asked if is_single(place[1]) and place in found], workplace)
     examples = {name: tuple(workplace.asked(recipe.parse(name))) for name in compositions}
-    asked_of = {example.id for found_of in examples.values() for example in found_of}
+    asked_of = {record_id(example, recipe.parse(name)) for name, ones in examples.items() for example in ones}
     dialogues = tuple(record.id for record in workplace.records("test") if record.id in asked_of)
     if len(dialogues) < 2:
         raise CaloraError(f"{run} has {len(dialogues)} test dialogue", "a report needs at least two")
@@ -135,7 +135,7 @@ def _entry(
     rouge = {"masked_rouge": f"masked_{composition.metric}", "rouge": composition.metric}
     keys = {measure: rouge.get(measure, measure) for measure in MEASURES}
     index = {name: place for place, name in enumerate(dialogues)}
-    places = [index[example.id] for example in examples]
+    places = [index[record_id(example, composition)] for example in examples]
     scores: dict[Measure, Scores] = {}
     for measure, key in keys.items():
         if all(key in row["scores"] for rows in answers for row in rows):
