@@ -198,6 +198,17 @@ def test_halves_of_two_ranks_are_refused(folder: Path) -> None:
         read_adapter(folder)
 
 
+def test_factors_of_rank_0_are_named(folder: Path) -> None:
+    name = "model.layers.0.self_attn.q_proj"
+    changed = {
+        f"{name}.lora_A.weight": np.zeros((0, 5), np.float32),
+        f"{name}.lora_B.weight": np.zeros((6, 0), np.float32),
+    }
+    change_tensors(folder, **changed)
+    with pytest.raises(CaloraError, match=r"q_proj has an empty A or B"):
+        read_adapter(folder)
+
+
 def test_a_tensor_that_is_no_lora_is_named(folder: Path) -> None:
     change_tensors(folder, **{"model.layers.0.self_attn.q_proj.lora_magnitude_vector": np.ones(6, np.float32)})
     with pytest.raises(CaloraError, match=r"unexpected tensor .*lora_magnitude_vector"):

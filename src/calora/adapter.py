@@ -90,7 +90,8 @@ class Factors:
     def for_dtype(self, dtype: str) -> "Factors":
         """The same update, fit for a type with the range of float16, which loses what is below 1e-8 or above 65504.
 
-        Rows of `a` and columns of `b` are made equally long up to a power of two, by which nothing is rounded.
+        Rows of `a` and columns of `b` are made equally long up to a power of two, by which nothing is rounded. (A merge
+        of the factors is of `a` and `b` as they are: of such adapters it is another one.)
 
         Args:
             dtype: That the factors will be stored in; `float32` and `bfloat16` bear any lengths.
@@ -256,6 +257,8 @@ def read_adapter(folder: str | Path) -> Adapter:
         if set(pair) != {"A", "B"}:
             missing = "B" if "A" in pair else "A"
             raise CaloraError(f"{tensors_file}: {module} has no lora_{missing}", "copy or make the adapter again")
+        if not pair["A"].size or not pair["B"].size:
+            raise CaloraError(f"{tensors_file}: {module} has an empty A or B", "leave the module out, or train it")
         alpha = float(_matching(alphas, module, usual))
         scale = np.float32(alpha / pair["A"].shape[0] ** power)
         modules[module] = Factors(pair["A"], pair["B"] if scale == 1 else pair["B"] * scale)

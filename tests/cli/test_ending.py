@@ -1,6 +1,7 @@
 """How a command ends that cannot do what it was asked: by whose fault, and what to do."""
 
 import errno
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,18 @@ def test_a_benchmark_with_a_cell_that_failed_is_not_done(
     assert "cell summary+es--constant" in lines[told + 1]
     assert "nobody lives there (1 cell lost)" in err
     assert "1 of 2 cells are in" in err
+
+    def stop(path: Path, place: Any, *given: Any, **options: Any) -> None:
+        if place.row.label == "constant":
+            raise KeyboardInterrupt
+        answer(path, place, *given, **options)
+
+    shutil.rmtree("runs")
+    with monkeypatch.context() as patched:
+        patched.setattr(grid, "answer_cell", stop)
+        code, _, err = calora("bench", "two.yaml")
+    assert code == 130
+    assert "nobody lives there (1 cell lost)" in err
     code, _, err = calora("bench", "two.yaml")
     assert code == 0
     assert "2 of 2 cells are in" in err

@@ -99,7 +99,7 @@ def test_what_is_written_may_be_as_exact_as_the_parents(calora: Run, folders: tu
         (("summary", "es", "-p", "weight=x", "--out", "o"), "weight = 'x'"),
         (("some.yaml", "o", "--rank", "2", "-m", "ties"), "--method, --rank would be ignored"),
         (("summary", "es", "--auto", "-m", "ties", "--out", "o"), "--method would be ignored: --auto finds them"),
-        (("summary", "summary", "--out", "o"), "two adapters are called summary"),
+        (("summary", "./summary", "--out", "o"), "summary is given twice"),
         (("none.yaml", "o"), "recipe none.yaml cannot be read"),
         (("summary", "es", "--preset", "lorax", "--out", "o"), "preset"),
         (("summary", "es", "--preset", "peft", "--out", "o"), "--preset peft needs a --method"),

@@ -11,6 +11,7 @@ from calora.backbone import Backbone
 from calora.bench.cells import read_cell
 from calora.calibration import read_calibration
 from calora.merging import Merge
+from calora.storage import alone_in
 from calora.training.settings import TrainingSettings
 from tests.cli.conftest import Run
 from tests.conftest import random_adapter
@@ -115,13 +116,16 @@ def test_a_stopped_training_goes_on_only_with_the_same_settings(
     with monkeypatch.context() as patch:
         patch.setattr("calora.adapter.write_adapter", stopped)
         assert train(1) == 130
-    (left,) = (tmp_path / ".out-checkpoints").iterdir()
+    (left,) = (path for path in (tmp_path / ".out-checkpoints").iterdir() if path.is_dir())
     before = {path.name for path in left.iterdir()}
     assert before, "checkpoints are kept"
     with monkeypatch.context() as patch:
         patch.setattr("calora.adapter.write_adapter", stopped)
         assert train(2) == 130
-    assert len(list((tmp_path / ".out-checkpoints").iterdir())) == 2, "other settings begin anew"
+    begun = [path for path in (tmp_path / ".out-checkpoints").iterdir() if path.is_dir()]
+    assert len(begun) == 2, "other settings begin anew"
+    with alone_in(tmp_path / ".out-checkpoints"):
+        assert train(1) == 2, "another one is at work there"
     assert train(1) == 0
     assert read_adapter(tmp_path / "out").rank == 4
     assert not (tmp_path / ".out-checkpoints").exists()

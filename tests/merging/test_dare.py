@@ -61,6 +61,12 @@ def test_adapters_of_one_name_or_of_none_have_their_own_draws(name: str | None) 
     assert 0.35 < ones < 0.65
 
 
+def test_the_order_of_adapters_of_one_name_or_of_none_changes_nothing() -> None:
+    for name in (None, "summary"):
+        adapters = [random_adapter({Q: (16, 16)}, seed, name=name) for seed in (0, 1)]
+        assert_same(dare(adapters), dare(adapters[::-1]), 1e-6)
+
+
 def test_the_draw_is_the_same_on_every_machine() -> None:
     kept = dare([random_adapter({Q: (2, 4)}, name="summary")], seed=7).modules[Q] != 0
     assert kept.astype(int).tolist() == [[1, 0, 0, 0], [1, 0, 1, 1]]

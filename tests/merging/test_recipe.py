@@ -5,12 +5,13 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from calora.adapter import Adapter, adapter_sha256, read_adapter, write_adapter
 from calora.errors import CaloraError
-from calora.merging import DenseUpdate, merge, truncated
+from calora.merging import DenseUpdate, merge, shipping, truncated
 from calora.merging.recipe import MergeRecipe, full_rank, merge_by_recipe, read_merge_recipe
-from calora.merging.shipping import adapter_folder, adapter_name, read_models, write_merged
+from calora.merging.shipping import adapter_folder, adapter_name, parent_names, read_models, write_merged
 from tests.conftest import random_adapter
 from tests.merging.helpers import assert_same, dense
 
@@ -170,6 +171,95 @@ def test_mergekits_slerp_goes_from_its_base_to_the_other() -> None:
     given = {"merge_method": "slerp", "preset": "mergekit", "parameters": {"t": 0.25}}
     assert_same(merged(**given, base_model="es"), merge(pair()[::-1], "slerp", preset="mergekit", t=0.25), 1e-5)
     assert_same(merged(**given, base_model="summary"), merge(pair(), "slerp", preset="mergekit", t=0.25), 1e-5)
+
+
+def test_a_slerp_from_an_adapter_goes_the_same_way_from_a_file_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "recipes"
+    for adapter in pair():
+        assert adapter.card
+        write_adapter(adapter.with_card(adapter.card), folder / adapter.card.name, "float32", base="tiny/base")
+    given = {"merge_method": "slerp", "preset": "mergekit", "dtype": "float32"}
+    (tmp_path / "elsewhere").mkdir()
+    for t, base, first in (
+        (0.25, "es", 0.75),
+        (0.25, "./es", 0.75),
+        (0.25, str(folder / "es"), 0.75),
+        (0.25, "summary", 0.25),
+        ([{"filter": "mlp", "value": [0.25, 0.25]}, {"value": 0.25}], "es", 0.75),
+    ):
+        values = {
+            **given,
+            "models": [{"model": "summary"}, {"model": "./es"}],
+            "base_model": base,
+            "parameters": {"t": t},
+        }
+        (folder / "recipe.yaml").write_text(yaml.safe_dump(values))
+        expected = merge(pair(), "slerp", preset="mergekit", t=first)
+        for place in (folder, tmp_path / "elsewhere"):
+            monkeypatch.chdir(place)
+            parents, resolved = read_models(read_merge_recipe(folder / "recipe.yaml"))
+            found, errors = merge_by_recipe(resolved, parents)
+            assert isinstance(found, Adapter)
+            assert_same(found, expected, 1e-5)
+            write_merged(found, tmp_path / "out", resolved, parents, errors, name="both")
+            again = read_merge_recipe(tmp_path / "out/merge.yaml")
+            assert_same(merge_by_recipe(again, read_models(again)[0])[0], found, 1e-6)
+            assert (
+                json.loads((tmp_path / "out/adapter_config.json").read_text())["base_model_name_or_path"] == "tiny/base"
+            )
+    with pytest.raises(ValidationError, match="es is the base model, which has no update"):
+        recipe(merge_method="slerp", base_model="es")
+
+
+def test_mergekits_second_half_is_looked_for_beside_the_recipe_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for adapter in pair():
+        assert adapter.card
+        write_adapter(adapter, tmp_path / "here" / adapter.card.name, "float32")
+    values = {"merge_method": "product", "models": [{"model": "some/base+summary"}, {"model": "es"}]}
+    (tmp_path / "here/recipe.yaml").write_text(yaml.safe_dump(values))
+    monkeypatch.chdir(tmp_path)
+    parents, resolved = read_models(read_merge_recipe("here/recipe.yaml"))
+    assert_same(merge_by_recipe(resolved, parents)[0], merge(pair()))
+
+
+def test_a_hub_id_stays_one_where_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for adapter in pair():
+        assert adapter.card
+        write_adapter(adapter, tmp_path / "cache" / adapter.card.name, "float32")
+    monkeypatch.setattr(shipping, "adapter_folder", lambda name: tmp_path / "cache" / name.rpartition("/")[2])
+    parents, resolved = read_models(recipe(models=[{"model": "some/base+owner/summary"}, {"model": "owner/es"}]))
+    found, errors = merge_by_recipe(resolved, parents)
+    assert isinstance(found, Adapter)
+    write_merged(found, tmp_path / "out", resolved, parents, errors, name="both")
+    written = yaml.safe_load((tmp_path / "out/merge.yaml").read_text())
+    assert [entry["model"] for entry in written["models"]] == ["owner/summary", "owner/es"]
+
+
+def test_two_adapters_of_one_task_are_told_apart_by_their_places(tmp_path: Path) -> None:
+    places = [str(tmp_path / seed / "summary") for seed in ("0", "1", "2")]
+    adapters = [random_adapter(LAYERS, seed, 2, "summary") for seed in range(3)]
+    assert parent_names([*places[:1], str(tmp_path / "other")], adapters[:2]) == ["summary", "other"]
+    assert parent_names(places, adapters) == ["summary", *places[1:]]
+    with pytest.raises(CaloraError, match="is given twice"):
+        parent_names([places[0], str(tmp_path / "0/../0/summary")], adapters[:2])
+
+
+def test_adapters_of_other_weights_are_told_once_whatever_the_groups() -> None:
+    first, second = pair()
+    assert second.card
+    other = second.with_card(second.card.model_copy(update={"backbone": "other", "backbone_sha256": "f" * 64}))
+    with pytest.warns(UserWarning, match="different weights") as told:
+        merge_by_recipe(recipe(models=weights([1.0, 0.5], 1.0)), [first, other])
+    assert len(told) == 1
+    full = recipe(merge_method="ties", models=weights([1.0, 0.5], 1.0))
+    with pytest.warns(UserWarning, match="different weights") as told:
+        assert full_rank(full, [first, other])
+        merge_by_recipe(full, [first, other])
+    assert len(told) == 1
 
 
 def test_what_is_written_makes_itself_again(tmp_path: Path) -> None:

@@ -37,6 +37,11 @@ def test_scores_are_seeds_by_dialogues(runs: list[Path]) -> None:
     assert pool.scores["zero-shot"]["masked_rougeL"][1].tolist() == rouge
 
 
+def test_a_run_given_twice_is_refused(runs: list[Path]) -> None:
+    with pytest.raises(CaloraError, match="a run is given twice"):
+        pooled([runs[0], runs[0]])
+
+
 def test_rows_are_the_statistics_of_these_scores(runs: list[Path]) -> None:
     rows = {row.approach: row for row in comparison_rows(pooled(runs))}
     row, own, base = rows["low-rank-factors"], hits("low-rank-factors"), hits("multi-step")

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from calora.adapter import Adapter
 from calora.backbone import Backbone
 from calora.errors import CaloraError
 from calora.merging import cat
@@ -58,6 +59,16 @@ def test_packed_weights_are_refused_by_the_backbones_name(llama: Backbone, tmp_p
     assert error.value.hint == "merge on tiny, or with another method"
     with pytest.raises(CaloraError, match="packed"):
         dam_update(packed, adapters, random_columns(llama, 2))
+
+
+def test_adapters_that_do_not_go_together_are_refused(llama: Backbone, tmp_path: Path) -> None:
+    from calora.training.dam import train_dam
+
+    first, second = (random_adapter(llama, seed) for seed in (1, 2))
+    some = Adapter(dict(list(second.modules.items())[:2]))
+    for adapters, wrong in (([first], "DAM of one adapter"), ([first, some], "has other modules than")):
+        with pytest.raises(CaloraError, match=wrong):
+            train_dam(llama, adapters, [], [], SETTINGS, tmp_path / "work", "summary+es")
 
 
 @pytest.mark.slow

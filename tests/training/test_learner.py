@@ -6,9 +6,13 @@ import torch
 
 from calora.attach import attached
 from calora.backbone import Backbone
+from calora.corpus import Example
 from calora.errors import CaloraError
+from calora.tasks import Prompt
+from calora.training.data import EncodedExamples
 from calora.training.learner import Learner, PartedLearner
 from calora.training.loss import completion_loss
+from calora.training.mean_loss import mean_loss
 from tests.conftest import random_adapter
 from tests.training.test_loss import padded_batch
 
@@ -21,7 +25,13 @@ def changed(llama: Backbone) -> Backbone:
 
 @pytest.mark.parametrize(
     ("key", "plain", "odd"),
-    [("final_logit_softcapping", None, 30.0), ("logit_scale", 1.0, 0.5), ("logits_scaling", 1, 8)],
+    [
+        ("final_logit_softcapping", None, 30.0),
+        ("logit_scale", 1.0, 0.5),
+        ("logits_scaling", 1, 8),
+        ("logits_soft_cap", None, 30.0),
+        ("lm_head_multiplier", 1.0, 0.5),
+    ],
 )
 def test_a_head_that_scales_or_caps_its_logits_is_refused(
     changed: Backbone, key: str, plain: float | None, odd: float
@@ -29,8 +39,10 @@ def test_a_head_that_scales_or_caps_its_logits_is_refused(
     setattr(changed.model.config, key, plain)
     Learner(changed, {})
     setattr(changed.model.config, key, odd)
-    with pytest.raises(CaloraError, match=f"{key}, which calora's training loss does not compute"):
-        Learner(changed, {})
+    data = EncodedExamples(changed, Prompt("Say:\n", "\n", ""), lambda epoch: [Example("1", "all", "a", "b", ())])
+    for make in (lambda: Learner(changed, {}), lambda: mean_loss(changed, None, data)):
+        with pytest.raises(CaloraError, match=f"{key}, which calora's loss does not compute"):
+            make()
 
 
 def test_a_head_with_a_bias_is_refused(changed: Backbone) -> None:

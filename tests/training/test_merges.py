@@ -8,6 +8,7 @@ import torch
 from calora.adapter import Adapter
 from calora.attach import attached
 from calora.backbone import Backbone
+from calora.errors import CaloraError
 from calora.merging import cat
 from calora.merging.learnt import per_module, projected
 from calora.tasks import Composition
@@ -42,6 +43,16 @@ def test_mean_entropy_and_its_gradient_are_those_of_the_whole_logits() -> None:
     expected = torch.distributions.Categorical(logits=hidden @ weight.t()).entropy().mean()
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(gradient, torch.autograd.grad(expected, hidden)[0])
+
+
+def test_adapters_of_other_modules_are_refused(llama: Backbone, rows: list[dict[str, Any]], tmp_path: Path) -> None:
+    from calora.training.merges import learn_projection, learn_strengths
+
+    first, second = (random_adapter(llama, seed) for seed in (1, 2))
+    adapters, data = [first, Adapter(dict(list(second.modules.items())[:2]))], encoded(llama, rows)
+    for learn in (learn_strengths, learn_projection):
+        with pytest.raises(CaloraError, match="has other modules than"):
+            learn(llama, adapters, data, data, SETTINGS, tmp_path / "work", "summary+es")
 
 
 @pytest.mark.slow

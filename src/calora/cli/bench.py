@@ -65,15 +65,17 @@ def command(
         return
     if runner not in ("local", "ray"):
         raise CaloraError(f"unknown runner {runner!r}", "runners: local, ray")
-    with following() as grid.follow:
-        if runner == "ray":
-            from calora.bench.ray_runner import go_on_ray
+    try:
+        with following() as grid.follow:
+            if runner == "ray":
+                from calora.bench.ray_runner import go_on_ray
 
-            cells = go_on_ray(grid, address, gpus=gpus)
-        else:
-            cells = grid.go()
-    for line in _failed(grid.progress):
-        options.say(line)
+                cells = go_on_ray(grid, address, gpus=gpus)
+            else:
+                cells = grid.go()
+    finally:  # what failed is told where it is stopped, too
+        for line in _failed(grid.progress):
+            options.say(line)
     options.say(f"{len(cells)} of {len(places)} cells are in {folder}")
     if len(cells) < len(places):
         raise typer.Exit(1)

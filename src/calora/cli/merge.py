@@ -151,7 +151,7 @@ def _merge(recipe: "MergeRecipe", out: Path, composition: str | None, backbone: 
     parsed = Composition.parse(composition) if composition else None
     options.refuse_existing(out, force)
     parents, recipe = read_models(recipe)
-    names = parent_names(recipe, parents)
+    names = parent_names([entry.model for entry in recipe.models], parents)
     if full_rank(recipe, parents):
         recipe = recipe.model_copy(update={"rank": max(parent.rank for parent in parents)})
     merged, errors = merge_by_recipe(recipe, parents)

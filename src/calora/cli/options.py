@@ -4,7 +4,7 @@ import random
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -126,19 +126,12 @@ def method_of(method: str | None, preset: str | None) -> str:
 def read_parents(folders: Sequence[Path]) -> "tuple[list[Adapter], dict[str, str]]":
     """Adapters, from folders or the hub, and their names with the SHA-256 of their tensors."""
     from calora.adapter import adapter_sha256, read_adapter
-    from calora.merging.shipping import adapter_folder, adapter_name
+    from calora.merging.shipping import adapter_folder, parent_names
 
-    adapters, parents = [], {}
-    for reference in map(str, folders):
-        folder = adapter_folder(reference)
-        adapter = read_adapter(folder)
-        name = adapter.card.name if adapter.card else adapter_name(reference)
-        name = adapter_name(reference) if name in parents else name  # two adapters of one task
-        if name in parents:
-            raise CaloraError(f"two adapters are called {name}", "give each adapter once")
-        adapters.append(adapter)
-        parents[name] = adapter_sha256(folder)
-    return adapters, parents
+    places = [adapter_folder(str(reference)) for reference in folders]
+    adapters = [read_adapter(place) for place in places]
+    names = parent_names([str(reference) for reference in folders], adapters)
+    return adapters, dict(zip(names, map(adapter_sha256, places), strict=True))
 
 
 def warn_of_other_tasks(composition: Composition, folders: Sequence[Path], adapters: "Sequence[Adapter]") -> None:
@@ -180,15 +173,19 @@ def checkpoints(out: Path, data: Path | None, *depends: Any) -> Iterator[Path]:
         out: What is trained.
         data: A file of examples; the Everyday corpus if None.
         depends: What else the result depends on, to be written as JSON.
+
+    Raises:
+        CaloraError: Another process trains what is to be there.
     """
-    from calora.storage import fingerprint, sha256_of
+    from calora.storage import alone_in, fingerprint, sha256_of
 
     place = out.parent / f".{out.name}-checkpoints"
     together = [count_of()] if count_of() > 1 else []
-    yield place / fingerprint([__version__, sha256_of(data) if data else None, *depends, *together])
-    wait_for_all()
-    if is_first():
-        shutil.rmtree(place, ignore_errors=True)
+    with alone_in(place) if is_first() else nullcontext():
+        yield place / fingerprint([__version__, sha256_of(data) if data else None, *depends, *together])
+        wait_for_all()
+        if is_first():
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def refuse_existing(out: Path, force: bool) -> None:

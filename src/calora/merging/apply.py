@@ -57,6 +57,21 @@ def merge_measured(
     **parameters: Any,
 ) -> tuple[Adapter | DenseUpdate, dict[str, float]]:
     """As `merge`, with the relative error of each module that was cut, as `truncated` gives it."""
+    warn_of_other_weights(adapters)
+    return merge_unwarned(adapters, method, strengths, preset=preset, rank=rank, energy=energy, **parameters)
+
+
+def merge_unwarned(
+    adapters: Sequence[Adapter],
+    method: str = "product",
+    strengths: Sequence[float] | None = None,
+    *,
+    preset: str | None = None,
+    rank: int | None = None,
+    energy: float | None = None,
+    **parameters: Any,
+) -> tuple[Adapter | DenseUpdate, dict[str, float]]:
+    """As `merge_measured`, for who merges many times and warns of adapters of other weights once."""
     convention, strengths = _resolved(adapters, method, strengths, preset, parameters)
     if convention.truncated and rank is None and energy is None:
         rank = max((adapter.rank for adapter in adapters), default=1)
@@ -85,6 +100,7 @@ def merged_modules(
     Raises:
         CaloraError: As `merge`.
     """
+    warn_of_other_weights(adapters)
     convention, strengths = _resolved(adapters, method, strengths, preset, parameters)
     rank = max((adapter.rank for adapter in adapters), default=1)
     for module, part in _module_by_module(adapters, strengths, convention):
@@ -99,7 +115,6 @@ def _resolved(
     parameters: Mapping[str, Any],
 ) -> tuple[Convention, Sequence[float] | None]:
     """The method with its parameters, and the strengths as they count."""
-    warn_of_other_weights(adapters)
     convention = find_convention(method, preset)
     if preset == "mergekit":
         convention = in_mergekits_words(convention, parameters)

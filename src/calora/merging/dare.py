@@ -31,7 +31,7 @@ def dare(
 
     Each entry is kept with probability p = `density`, so that the mean over the seeds is the weighted sum of the
     updates. The draw hangs on the seed, the adapter's name and the module's name alone: neither the order of the
-    adapters nor that of the modules changes it (adapters without a card are told apart by their place).
+    adapters nor that of the modules changes it (adapters without a card, or of one name, are known by their factors).
 
     Args:
         adapters: Adapters of any ranks; a module that one of them lacks is a zero update there.

@@ -119,7 +119,7 @@ def inspect_merge(
     rank: int | None = None,
     **options: Any,
 ) -> Inspection:
-    """Compare adapters with each other and with a merge of them; one module's full updates are held at a time.
+    """Compare adapters with each other and with a merge of them, one module's full updates after the other's.
 
     Args:
         adapters: One or more of one backbone.

@@ -108,15 +108,17 @@ def every_party(adapters: Sequence[Adapter], strengths: Sequence[float] | None, 
 
 def _present(adapters: Sequence[Adapter], weights: Sequence[float], module: str) -> list[tuple[Party, Factors]]:
     """Parties without a matrix yet, and the factors, of the adapters that take part in a module."""
+    names = [adapter.card.name if adapter.card else "" for adapter in adapters]
     keys: list[str] = []
     found = []
-    for place, (adapter, weight) in enumerate(zip(adapters, weights, strict=True)):
+    for place, (adapter, name, weight) in enumerate(zip(adapters, names, weights, strict=True)):
         pair = adapter.modules.get(module)
-        # One without a card is known by its factors, wherever it stands among others.
-        key = adapter.card.name if adapter.card else pair.sha256 if pair else ""
+        # One without a name of its own is known by its factors, wherever it stands among others.
+        alike = not name or names.count(name) > 1
+        key = f"{name}{pair.sha256}" if alike and pair else name
         keys.append(key)
         if weight and pair is not None:
-            twins = keys[:place].count(key)  # two may share a name
+            twins = keys[:place].count(key)  # one that is given twice is drawn twice
             found.append((Party(pair.update, weight, place, f"{key}/{twins}/{module}"), pair))
     return found
 

@@ -50,7 +50,7 @@ def warn_of_other_weights(adapters: Sequence[Adapter]) -> None:
     cards = {adapter.card.backbone_sha256: adapter.card for adapter in reversed(adapters) if adapter.card}
     if len(cards) > 1:
         told = " and ".join(f"{card.name} on {card.backbone} ({sha[:8]})" for sha, card in reversed(cards.items()))
-        warnings.warn(f"the adapters were trained on different weights: {told}", stacklevel=4)
+        warnings.warn(f"the adapters were trained on different weights: {told}", stacklevel=3)
 
 
 def one_rank(module: str, pairs: Sequence[Factors]) -> None:

@@ -74,7 +74,7 @@ def per_module(adapters: Sequence[Adapter], strengths: Mapping[str, Array]) -> A
         CaloraError: The adapters differ in modules or shapes, or a module lacks its strengths.
     """
     modules = {}
-    for module, pairs in _by_module(adapters).items():
+    for module, pairs in pairs_by_module(adapters).items():
         w = _of(strengths, module, (len(pairs),))
         b = np.concatenate([value * pair.b for value, pair in zip(w, pairs, strict=True)], axis=1)
         modules[module] = Factors(np.concatenate([pair.a for pair in pairs]), b)
@@ -97,15 +97,19 @@ def projected(adapters: Sequence[Adapter], projections: Mapping[str, Array]) -> 
         CaloraError: The adapters differ in modules or shapes, or a kind of module lacks its projection.
     """
     modules = {}
-    for module, pairs in _by_module(adapters).items():
+    for module, pairs in pairs_by_module(adapters).items():
         rank = sum(pair.rank for pair in pairs)
         b = np.concatenate([pair.b for pair in pairs], axis=1) @ _of(projections, module_kind(module), (rank, rank))
         modules[module] = Factors(np.concatenate([pair.a for pair in pairs]), b)
     return Adapter(modules)
 
 
-def _by_module(adapters: Sequence[Adapter]) -> dict[str, list[Factors]]:
-    """Each module's factors, one pair an adapter."""
+def pairs_by_module(adapters: Sequence[Adapter]) -> dict[str, list[Factors]]:
+    """Each module's factors, one pair an adapter.
+
+    Raises:
+        CaloraError: The adapters differ in modules or shapes.
+    """
     checked(adapters, None, 1.0)
     first, *others = adapters
     for name, adapter in zip(names(adapters)[1:], others, strict=True):

@@ -1,5 +1,6 @@
 """A merge as a file, in mergekit's vocabulary: models, parameters over layers and modules, a method."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -8,10 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from calora.adapter import Adapter, Factors, layer_of
 from calora.errors import CaloraError
-from calora.merging.apply import merge_measured, part_of
+from calora.merging.apply import merge_unwarned, part_of
 from calora.merging.conventions import Preset, find_convention
 from calora.merging.dense import DenseUpdate
-from calora.merging.inputs import modules
+from calora.merging.inputs import modules, warn_of_other_weights
 from calora.merging.registry import find_merge_method
 from calora.storage import read_recipe_file
 
@@ -79,7 +80,7 @@ class MergeRecipe(_Strict):
         for entry in self.models:
             for key in sorted(set(entry.parameters) - set(_OF_EACH)):
                 raise ValueError(f"{entry.model}: `{key}` is no parameter of each, which are {', '.join(_OF_EACH)}")
-            if entry.model == self.base_model and self.merge_method != "slerp":
+            if entry.model == self.base_model and (self.merge_method, self.preset) != ("slerp", "mergekit"):
                 raise ValueError(f"{entry.model} is the base model, which has no update: leave it out of `models`")
         return self
 
@@ -96,9 +97,37 @@ def read_merge_recipe(path: str | Path) -> MergeRecipe:
     """
     recipe = read_recipe_file(Path(path), MergeRecipe)
     find_convention(recipe.merge_method, recipe.preset)
-    beside = [(entry, Path(path).parent / entry.model) for entry in recipe.models]
-    models = tuple(one.model_copy(update={"model": str(place)}) if place.is_dir() else one for one, place in beside)
-    return recipe.model_copy(update={"models": models})
+
+    def found(name: str) -> str:
+        places = [Path(path).parent / part for part in (name, name.rpartition("+")[2])]  # mergekit's base+adapter
+        return next((str(place) for place in places if place.is_dir()), name)
+
+    models = tuple(one.model_copy(update={"model": found(one.model)}) for one in recipe.models)
+    base = recipe.base_model and found(recipe.base_model)
+    same = next((one.model for one in models if base and Path(one.model).resolve() == Path(base).resolve()), None)
+    return recipe.model_copy(update={"models": models, "base_model": same or recipe.base_model})
+
+
+def without_a_base_among_models(recipe: MergeRecipe) -> MergeRecipe:
+    """The same recipe where mergekit's SLERP has one of its two models as its base, from which it goes to the other.
+
+    Ours goes from the first to the second.
+    """
+    if recipe.base_model not in [entry.model for entry in recipe.models]:
+        return recipe
+    parameters = dict(recipe.parameters)
+    if "t" in parameters and recipe.base_model != recipe.models[0].model:
+        parameters["t"] = _reversed(parameters["t"])
+    return recipe.model_copy(update={"parameters": parameters, "base_model": None})
+
+
+def _reversed(setting: Any) -> Any:
+    """1 - t, of a number, numbers along the layers or numbers by filters."""
+    if isinstance(setting, Filtered):
+        return setting.model_copy(update={"value": _reversed(setting.value)})
+    if isinstance(setting, tuple):
+        return tuple(map(_reversed, setting))
+    return 1 - setting if isinstance(setting, int | float) else setting
 
 
 def merge_by_recipe(recipe: MergeRecipe, adapters: Sequence[Adapter]) -> tuple[Adapter | DenseUpdate, dict[str, float]]:
@@ -117,6 +146,8 @@ def merge_by_recipe(recipe: MergeRecipe, adapters: Sequence[Adapter]) -> tuple[A
     Raises:
         CaloraError: The adapters do not fit each other, or a setting is no parameter of the method.
     """
+    warn_of_other_weights(adapters)
+    recipe = without_a_base_among_models(recipe)
     names = modules(adapters)
     settings = {module: _settings(recipe, module, _depth(module, names)) for module in names}
     groups: dict[str, list[str]] = {}
@@ -128,7 +159,7 @@ def merge_by_recipe(recipe: MergeRecipe, adapters: Sequence[Adapter]) -> tuple[A
         strengths, parameters, scale = settings[members[0]]
         if len(groups) > 1:
             _check_scope(recipe, parameters)
-        merged, lost = merge_measured(
+        merged, lost = merge_unwarned(
             adapters if len(groups) == 1 else part_of(adapters, members),
             recipe.merge_method,
             strengths,
@@ -150,7 +181,9 @@ def merge_by_recipe(recipe: MergeRecipe, adapters: Sequence[Adapter]) -> tuple[A
 def full_rank(recipe: MergeRecipe, adapters: Sequence[Adapter]) -> bool:
     """Whether the result will have full rank and is not cut: one module tells."""
     first = part_of(adapters, modules(adapters)[:1])
-    return isinstance(merge_by_recipe(recipe, first)[0], DenseUpdate)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the merge itself will tell
+        return isinstance(merge_by_recipe(recipe, first)[0], DenseUpdate)
 
 
 def _settings(recipe: MergeRecipe, module: str, depth: float) -> tuple[list[float] | None, dict[str, Any], float]:
@@ -172,14 +205,8 @@ def _settings(recipe: MergeRecipe, module: str, depth: float) -> tuple[list[floa
         densities = [of(entry, "density") for entry in recipe.models]
         default = _chosen(recipe, {}).get("density")
         parameters["density"] = tuple(default if density is None else density for density in densities)
-    if recipe.preset == "mergekit" and recipe.merge_method == "slerp" and _second_is_base(recipe):
-        parameters["t"] = 1 - _number("t", parameters.get("t", 0.5))  # from the base model to the other
     scale = _number("lambda", parameters.pop("lambda", 1.0))
     return (None if weights[0] is None else [_number("weight", weight) for weight in weights]), parameters, scale
-
-
-def _second_is_base(recipe: MergeRecipe) -> bool:
-    return len(recipe.models) == 2 and recipe.models[1].model == recipe.base_model
 
 
 def _number(key: str, value: Any) -> float:

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict
 
 from calora.adapter import Adapter
 from calora.errors import CaloraError
-from calora.merging.apply import merge
-from calora.merging.inputs import checked, modules
+from calora.merging.apply import merge_unwarned
+from calora.merging.inputs import checked, modules, warn_of_other_weights
 
 METHODS = ("product", "factors", "karcher", "tsv_m", "iso_c", "knots", "core")
 """Those whose result is an adapter, whole, but for `cat` (`product` with other strengths) and `slerp` (between two, and
@@ -76,6 +76,7 @@ def search_merge(
             finalist, or the adapters do not fit each other.
     """
     checked(adapters, None, 1.0)
+    warn_of_other_weights(adapters)
     _nevergrad()  # told before the first loss
     pairs = [[one.modules[module].rank for one in adapters if module in one.modules] for module in modules(adapters)]
     if any(len(set(ranks)) > 1 for ranks in pairs):
@@ -86,7 +87,7 @@ def search_merge(
         raise CaloraError(f"{finalists} finalists", "at least one merge has to answer")
 
     def made(method: str, strengths: Sequence[float]) -> Adapter:
-        merged = merge(adapters, method, strengths)
+        merged, _ = merge_unwarned(adapters, method, strengths)
         assert isinstance(merged, Adapter)
         return merged
 

@@ -13,7 +13,7 @@ from calora import __version__
 from calora.adapter import Adapter, AdapterCard, adapter_sha256, base_model_of, read_adapter, write_adapter
 from calora.errors import CaloraError
 from calora.merging.conventions import find_convention
-from calora.merging.recipe import MergeRecipe
+from calora.merging.recipe import MergeRecipe, without_a_base_among_models
 from calora.merging.registry import find_merge_method
 from calora.storage import write_text
 from calora.tasks import Composition
@@ -70,6 +70,7 @@ def read_models(recipe: MergeRecipe) -> tuple[list[Adapter], MergeRecipe]:
     Raises:
         CaloraError: One cannot be read, or is not the one the recipe was written for.
     """
+    recipe = without_a_base_among_models(recipe)
     adapters, entries, bases = [], [], dict[str, None]()
     for entry in recipe.models:
         folder = adapter_folder(entry.model)
@@ -116,7 +117,8 @@ def write_merged(
     """
     first = next((parent.card for parent in parents if parent.card), None)
     values = _resolved(recipe, Path(out))
-    shas = dict(zip(parent_names(recipe, parents), (str(entry.sha256) for entry in recipe.models), strict=True))
+    names = parent_names([entry.model for entry in recipe.models], parents)
+    shas = dict(zip(names, (str(entry.sha256) for entry in recipe.models), strict=True))
     origin: tuple[str, str] | None = None
     if asked:
         origin = asked[0].name, asked[0].sha256
@@ -148,24 +150,27 @@ def _resolved(recipe: MergeRecipe, out: Path) -> dict[str, Any]:
         defaults = {key: value for key, value in own.items() if value is not None and key not in of_each}
         values["parameters"] = {**defaults, **values["parameters"]}
     for entry in values["models"]:
-        folder = adapter_folder(entry["model"]) if not _HUB_ID.fullmatch(entry["model"]) else Path(entry["model"])
-        if folder.is_dir():
-            entry["model"] = Path(os.path.relpath(folder, out)).as_posix()
+        hub_id = _hub_id(entry["model"])
+        entry["model"] = hub_id or Path(os.path.relpath(adapter_folder(entry["model"]), out)).as_posix()
     return values
 
 
-def parent_names(recipe: MergeRecipe, parents: Sequence[Adapter]) -> list[str]:
-    """What the parents are called: by their cards, else by their folders or hub ids.
+def parent_names(references: Sequence[str], parents: Sequence[Adapter]) -> list[str]:
+    """What parents are called: by their cards, else by their folders or hub ids, else by all that was said of them.
+
+    Args:
+        references: As they were given: folders, hub ids.
+        parents: The adapters there.
 
     Raises:
-        CaloraError: Two have one name.
+        CaloraError: One is given twice.
     """
     names: list[str] = []
-    for entry, parent in zip(recipe.models, parents, strict=True):
-        name = parent.card.name if parent.card else adapter_name(entry.model)
-        names.append(adapter_name(entry.model) if name in names else name)  # two adapters of one task
-    if len(set(names)) < len(names):
-        raise CaloraError(f"two adapters are called {names[-1]}", "give each adapter once")
+    for place, (reference, parent) in enumerate(zip(references, parents, strict=True)):
+        if Path(reference).resolve() in [Path(other).resolve() for other in references[:place]]:
+            raise CaloraError(f"{reference} is given twice", "give each adapter once")
+        own = parent.card.name if parent.card else adapter_name(reference)
+        names.append(next(name for name in (own, adapter_name(reference), reference) if name not in names))
     return names
 
 

@@ -15,7 +15,7 @@ from calora.attach import Update, hooked, low_rank
 from calora.backbone import Backbone
 from calora.errors import CaloraError
 from calora.merging import DenseUpdate
-from calora.merging.learnt import Learnt
+from calora.merging.learnt import Learnt, pairs_by_module
 from calora.packing import split_packing
 from calora.training.data import EncodedExamples, MixedExamples
 from calora.training.learner import PartedLearner
@@ -103,22 +103,25 @@ def train_dam(
         `MODULE.i` to c_i [in], for `dam_update`.
 
     Raises:
-        CaloraError: The backbone's weights are packed.
+        CaloraError: There is one adapter alone, they differ in modules, or the backbone's weights are packed.
     """
     _check_plain(backbone)
+    pairs_of = pairs_by_module(adapters)
+    modules = [module for module in backbone.targets if module in pairs_of]
+    if len(adapters) < 2:
+        raise CaloraError("DAM of one adapter", "give two or more: it learns how they go together")
     device, dtype = backbone.model.device, backbone.model.dtype
     count = len(adapters)
     parameters = {
         f"{module}.{index}": nn.Parameter(torch.full((inside,), 1 / count, device=device))
-        for module, (_, inside) in backbone.targets.items()
+        for module, (_, inside) in ((module, backbone.targets[module]) for module in modules)
         for index in range(count)
     }
     learner = _DamLearner(backbone, parameters, adapters)
 
     def update(module: str) -> Update:
         weight = _weight(backbone, module)
-        factors = [adapter.modules[module] for adapter in adapters]
-        pairs = [[torch.from_numpy(half).to(device, dtype) for half in (pair.a, pair.b)] for pair in factors]
+        pairs = [[torch.from_numpy(half).to(device, dtype) for half in (pair.a, pair.b)] for pair in pairs_of[module]]
         columns: list[torch.Tensor] = [parameters[f"{module}.{index}"] for index in range(count)]
 
         def merged(x: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
@@ -132,7 +135,7 @@ def train_dam(
 
         return merged
 
-    with hooked(backbone, {module: update(module) for module in backbone.targets}):
+    with hooked(backbone, {module: update(module) for module in modules}):
         summary = train(
             learner, MixedExamples(train_parts), MixedExamples(validation_parts), settings, work, "DAM merge"
         )
@@ -147,7 +150,7 @@ def dam_update(backbone: Backbone, adapters: Sequence[Adapter], columns: Learnt)
     """
     _check_plain(backbone)
     modules = {}
-    for module in backbone.targets:
+    for module in adapters[0].modules:
         own = [columns.tensors[f"{module}.{index}"] for index in range(len(adapters))]
         change = _weight(backbone, module).float().cpu().numpy() * (np.sum(own, axis=0) - 1)
         for column, adapter in zip(own, adapters, strict=True):

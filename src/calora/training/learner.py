@@ -1,16 +1,14 @@
 """What is trained: the learnt parameters, and the loss of the frozen backbone that they act on."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import nn
 
 from calora.adapter import Adapter
 from calora.backbone import Backbone
-from calora.errors import CaloraError
 from calora.processes import part_of_mean
-from calora.training.loss import completion_loss
+from calora.training.loss import check_head, completion_loss
 
 
 class Learner(nn.Module):
@@ -35,7 +33,7 @@ class Learner(nn.Module):
     ) -> None:
         super().__init__()
         self.learnt = nn.ParameterDict({name.replace(".", "|"): value for name, value in parameters.items()})
-        _check_head(backbone)
+        check_head(backbone)
         self._held = (backbone,)
         self.frozen = [one if isinstance(one, str) else _content(one) for one in frozen]
         self.autocast = autocast
@@ -99,21 +97,3 @@ class PartedLearner(Learner):
 
 def _content(adapter: Adapter) -> dict[str, str]:
     return {module: pair.sha256 for module, pair in adapter.modules.items()}
-
-
-def _check_head(backbone: Backbone) -> None:
-    """Refuse a head whose logits are more than a matrix product: `head_loss` would be another model's loss."""
-    config = backbone.model.config.get_text_config()
-    odd = [
-        key
-        for key, plain in (("final_logit_softcapping", None), ("logit_scale", 1), ("logits_scaling", 1))
-        if getattr(config, key, plain) not in (plain, None)
-    ]
-    head: Any = backbone.model.get_output_embeddings()
-    if getattr(head, "bias", None) is not None:
-        odd.append("a bias in the language-model head")
-    if odd:
-        raise CaloraError(
-            f"{backbone.name} has {', '.join(odd)}, which calora's training loss does not compute",
-            "take a backbone with a plain linear head, such as Llama, Qwen, StableLM or Gemma 3",
-        )

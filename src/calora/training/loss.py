@@ -4,7 +4,19 @@ from typing import Any
 
 import torch
 
+from calora.backbone import Backbone
+from calora.errors import CaloraError
+
 _BLOCK = 8192
+# What makes logits more than a product with the head's weights: its names in transformers, and what does nothing.
+_HEADS: dict[str, float | None] = {
+    "final_logit_softcapping": None,
+    "logits_soft_cap": None,
+    "logit_scale": 1,
+    "logits_scaling": 1,
+    "lm_head_multiplier": 1,
+    "output_multiplier": 1,
+}
 
 
 class _HeadLoss(torch.autograd.Function):
@@ -63,3 +75,21 @@ def completion_loss(
     hidden = model.get_decoder()(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).last_hidden_state
     wanted = labels[:, 1:] != -100
     return head_loss(hidden[:, :-1][wanted], model.get_output_embeddings().weight, labels[:, 1:][wanted])
+
+
+def check_head(backbone: Backbone) -> None:
+    """Refuse a head whose logits are more than a matrix product: `head_loss` would be another model's loss.
+
+    Raises:
+        CaloraError: It has a soft cap, a scale or a bias.
+    """
+    config = backbone.model.config.get_text_config()
+    odd = [key for key, plain in _HEADS.items() if getattr(config, key, plain) not in (plain, None)]
+    head: Any = backbone.model.get_output_embeddings()
+    if getattr(head, "bias", None) is not None:
+        odd.append("a bias in the language-model head")
+    if odd:
+        raise CaloraError(
+            f"{backbone.name} has {', '.join(odd)}, which calora's loss does not compute",
+            "take a backbone with a plain linear head, such as Llama, Qwen, StableLM or Gemma 3",
+        )

@@ -5,7 +5,7 @@ import torch
 from calora.attach import Attachable, attached
 from calora.backbone import Backbone
 from calora.training.data import EncodedExamples, collate
-from calora.training.loss import completion_loss
+from calora.training.loss import check_head, completion_loss
 
 
 def mean_loss(backbone: Backbone, adapter: Attachable | None, data: EncodedExamples, batch_size: int = 16) -> float:
@@ -16,7 +16,11 @@ def mean_loss(backbone: Backbone, adapter: Attachable | None, data: EncodedExamp
         adapter: Beside its weights.
         data: Encoded examples.
         batch_size: Examples at once; like lengths are put together.
+
+    Raises:
+        CaloraError: The backbone's head is more than a matrix product.
     """
+    check_head(backbone)
     order = sorted(range(len(data)), key=lambda index: len(data.examples[index].text))
     total = count = 0.0
     with attached(backbone, adapter), torch.inference_mode():

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from calora.adapter import Adapter, module_kind
 from calora.attach import Update, hooked, low_rank
 from calora.backbone import Backbone
-from calora.merging.learnt import Learnt, LearntCard
+from calora.merging.learnt import Learnt, LearntCard, pairs_by_module
 from calora.storage import Array
 from calora.training.data import EncodedExamples
 from calora.training.learner import Learner
@@ -88,12 +88,14 @@ def learn_strengths(
 
     Returns:
         Module to strengths [N], for `calora.merging.learnt.per_module`.
+
+    Raises:
+        CaloraError: The adapters differ in modules or shapes.
     """
+    modules = pairs_by_module(adapters)
     first = 1 / len(adapters) if start is None else start
     device = backbone.model.device
-    parameters = {
-        module: nn.Parameter(torch.full((len(adapters),), first, device=device)) for module in adapters[0].modules
-    }
+    parameters = {module: nn.Parameter(torch.full((len(adapters),), first, device=device)) for module in modules}
     learner = (_EntropyLearner if objective == "entropy" else Learner)(backbone, parameters, adapters)
 
     def update(module: str) -> Update:
@@ -137,8 +139,11 @@ def learn_projection(
 
     Returns:
         Kind of module to C [R, R], for `calora.merging.learnt.projected`.
+
+    Raises:
+        CaloraError: The adapters differ in modules or shapes.
     """
-    modules, device = list(adapters[0].modules), backbone.model.device
+    modules, device = list(pairs_by_module(adapters)), backbone.model.device
     ranks = {module_kind(module): sum(adapter.modules[module].rank for adapter in adapters) for module in modules}
     first = 1 / len(adapters) if start is None else start
     parameters = {kind: nn.Parameter(first * torch.eye(rank, device=device)) for kind, rank in ranks.items()}
