@@ -9,6 +9,7 @@ In a page a table stands between `<!-- cells: WHAT -->` and `<!-- end -->`, wher
     compare MEASURE RUN...        runs of several seeds together, with paired differences
     table MEASURE RUN             the main table of a benchmark
     own RUN                       its adapters, each on its own task
+    found RUN                     what searches of its own chose for each composition
 
 With `--check` nothing is written, and the exit code is 1 if a page says something else than the cells. A table of a run
 on data that may not be shipped with calora, and is not here, is left as it is.
@@ -18,6 +19,7 @@ import argparse
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from calora.bench.recipe import Recipe
 from calora.report import comparison_markdown, markdown_table, pooled, read_cells
@@ -57,12 +59,27 @@ def own(run: str) -> str:
     return markdown_table(read_results(ROOT / run).own, own=True)
 
 
+def found(run: str) -> str:
+    """What approaches that search for each composition chose."""
+    head = "| composition | approach | found |\n| --- | --- | --- |"
+    cells = [cell for entry in read_results(ROOT / run).entries.values() for cell in entry.cells.values()]
+    rows = [(cell.composition, cell.title, cell.provenance["found"]) for cell in cells if "found" in cell.provenance]
+    return "\n".join([head, *(f"| {asked} | {title} | {_words(what)} |" for asked, title, what in rows)])
+
+
+def _words(found: dict[str, Any]) -> str:
+    """`karcher`, 0.8 and 0.6."""
+    strengths = " and ".join(f"{strength:.2g}" for strength in found["strengths"])
+    return f"`{found.get('method') or found['start']}`, {strengths}"
+
+
 KINDS: dict[str, Callable[..., str]] = {
     "demo": demo,
     "approaches": approaches,
     "compare": compare,
     "table": table,
     "own": own,
+    "found": found,
 }
 
 
