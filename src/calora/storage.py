@@ -59,16 +59,8 @@ def made_once(path: Path) -> Iterator[None]:
     Raises:
         MachineError: The place may not be written.
     """
-    lock = FileLock(path.with_name(f".{path.name}.lock"))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except OSError as error:
-        raise _os_problem(error, path) from error
-    try:
+    with _locked(path.with_name(f".{path.name}.lock"), timeout=-1):
         yield
-    finally:
-        lock.release()
 
 
 @contextmanager
@@ -79,14 +71,21 @@ def alone_in(folder: Path) -> Iterator[None]:
         CaloraError: Another one works in it.
         MachineError: The place may not be written.
     """
-    lock = FileLock(folder / ".lock", timeout=0)
+    with _locked(folder / ".lock", timeout=0):
+        yield
+
+
+@contextmanager
+def _locked(file: Path, timeout: float) -> Iterator[None]:
+    """Hold a lock, waiting for it so many seconds, or as long as it takes if that is below 0."""
+    lock = FileLock(file, timeout=timeout)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout as error:
-        raise CaloraError(f"another process works in {folder}", "wait for it, or give another folder") from error
+        raise CaloraError(f"another process works in {file.parent}", "wait for it, or give another folder") from error
     except OSError as error:
-        raise _os_problem(error, folder) from error
+        raise _os_problem(error, file.parent) from error
     try:
         yield
     finally:

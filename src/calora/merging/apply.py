@@ -43,6 +43,7 @@ def merge(
     Raises:
         CaloraError: The adapters do not fit each other, or there is no such method, parameter or value.
     """
+    warn_of_other_weights(adapters)
     return merge_measured(adapters, method, strengths, preset=preset, rank=rank, energy=energy, **parameters)[0]
 
 
@@ -56,22 +57,10 @@ def merge_measured(
     energy: float | None = None,
     **parameters: Any,
 ) -> tuple[Adapter | DenseUpdate, dict[str, float]]:
-    """As `merge`, with the relative error of each module that was cut, as `truncated` gives it."""
-    warn_of_other_weights(adapters)
-    return merge_unwarned(adapters, method, strengths, preset=preset, rank=rank, energy=energy, **parameters)
+    """As `merge`, with the relative error of each module that was cut, as `truncated` gives it.
 
-
-def merge_unwarned(
-    adapters: Sequence[Adapter],
-    method: str = "product",
-    strengths: Sequence[float] | None = None,
-    *,
-    preset: str | None = None,
-    rank: int | None = None,
-    energy: float | None = None,
-    **parameters: Any,
-) -> tuple[Adapter | DenseUpdate, dict[str, float]]:
-    """As `merge_measured`, for who merges many times and warns of adapters of other weights once."""
+    Nothing is said of adapters of other weights: who merges many times tells it once.
+    """
     convention, strengths = _resolved(adapters, method, strengths, preset, parameters)
     if convention.truncated and rank is None and energy is None:
         rank = max((adapter.rank for adapter in adapters), default=1)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from calora.adapter import Adapter, Factors, layer_of
 from calora.errors import CaloraError
-from calora.merging.apply import merge_unwarned, part_of
+from calora.merging.apply import merge_measured, part_of
 from calora.merging.conventions import Preset, find_convention
 from calora.merging.dense import DenseUpdate
 from calora.merging.inputs import modules, warn_of_other_weights
@@ -159,7 +159,7 @@ def merge_by_recipe(recipe: MergeRecipe, adapters: Sequence[Adapter]) -> tuple[A
         strengths, parameters, scale = settings[members[0]]
         if len(groups) > 1:
             _check_scope(recipe, parameters)
-        merged, lost = merge_unwarned(
+        merged, lost = merge_measured(
             adapters if len(groups) == 1 else part_of(adapters, members),
             recipe.merge_method,
             strengths,

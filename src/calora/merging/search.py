@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from calora.adapter import Adapter
 from calora.errors import CaloraError
-from calora.merging.apply import merge_unwarned
+from calora.merging.apply import merge_measured
 from calora.merging.inputs import checked, modules, warn_of_other_weights
 
 METHODS = ("product", "factors", "karcher", "tsv_m", "iso_c", "knots", "core")
@@ -87,7 +87,7 @@ def search_merge(
         raise CaloraError(f"{finalists} finalists", "at least one merge has to answer")
 
     def made(method: str, strengths: Sequence[float]) -> Adapter:
-        merged, _ = merge_unwarned(adapters, method, strengths)
+        merged, _ = merge_measured(adapters, method, strengths)
         assert isinstance(merged, Adapter)
         return merged
 

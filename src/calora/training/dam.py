@@ -113,8 +113,8 @@ def train_dam(
     device, dtype = backbone.model.device, backbone.model.dtype
     count = len(adapters)
     parameters = {
-        f"{module}.{index}": nn.Parameter(torch.full((inside,), 1 / count, device=device))
-        for module, (_, inside) in ((module, backbone.targets[module]) for module in modules)
+        f"{module}.{index}": nn.Parameter(torch.full((backbone.targets[module][1],), 1 / count, device=device))
+        for module in modules
         for index in range(count)
     }
     learner = _DamLearner(backbone, parameters, adapters)

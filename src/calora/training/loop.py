@@ -197,68 +197,56 @@ def train(
     work = work.resolve()  # checkpoints name each other by their paths
     with alone_in(work) if is_first() else nullcontext():
         _claim(work, learner, (train_data, validation_data), settings, title)
-        return _trained(learner, train_data, validation_data, settings, work, title, judge)
-
-
-def _trained(
-    learner: Learner,
-    train_data: Examples,
-    validation_data: Examples,
-    settings: TrainingSettings,
-    work: Path,
-    title: str,
-    judge: Judge | None,
-) -> dict[str, Any]:
-    checkpoint = _last_checkpoint(work)
-    arguments = TrainingArguments(
-        output_dir=str(work),
-        learning_rate=settings.learning_rate,
-        num_train_epochs=_epochs_left(checkpoint, settings),
-        per_device_train_batch_size=settings.batch_size,
-        per_device_eval_batch_size=2 * settings.batch_size,
-        warmup_steps=settings.warmup,
-        weight_decay=settings.weight_decay,
-        lr_scheduler_type="linear",
-        max_grad_norm=1.0,
-        seed=settings.seed,
-        eval_strategy="epoch",
-        save_strategy="epoch",
-        save_total_limit=2,
-        load_best_model_at_end=True,
-        metric_for_best_model="score",
-        greater_is_better=True,
-        logging_steps=5,
-        prediction_loss_only=True,
-        remove_unused_columns=False,
-        disable_tqdm=True,
-        report_to="none",
-        label_names=["labels"],
-        use_cpu=not torch.cuda.is_available(),
-        dataloader_pin_memory=False,
-    )
-    arguments._n_gpu = min(arguments.n_gpu, 1)  # or Trainer copies the learner to each, and the backbone to none
-    follow = _Follow(learner, title, settings.patience)
-    trainer = _Trainer(
-        model=learner,
-        args=arguments,
-        train_dataset=train_data,
-        eval_dataset=validation_data,
-        data_collator=partial(collate, int(learner.backbone.tokenizer.pad_token_id)),
-        callbacks=[follow],
-    )
-    trainer.judge = judge
-    trainer.settings = settings
-    trainer.remove_callback(PrinterCallback)
-    with shown(follow.bar.get_renderable):
-        trainer.train(resume_from_checkpoint=checkpoint)
-    return {
-        "settings": settings.model_dump(),
-        "examples": len(train_data),
-        "steps": trainer.state.global_step,
-        "best_step": trainer.state.best_global_step,
-        "validation": _by_epoch(trainer.state.log_history),
-        **({"processes": count_of()} if count_of() > 1 else {}),
-    }
+        checkpoint = _last_checkpoint(work)
+        arguments = TrainingArguments(
+            output_dir=str(work),
+            learning_rate=settings.learning_rate,
+            num_train_epochs=_epochs_left(checkpoint, settings),
+            per_device_train_batch_size=settings.batch_size,
+            per_device_eval_batch_size=2 * settings.batch_size,
+            warmup_steps=settings.warmup,
+            weight_decay=settings.weight_decay,
+            lr_scheduler_type="linear",
+            max_grad_norm=1.0,
+            seed=settings.seed,
+            eval_strategy="epoch",
+            save_strategy="epoch",
+            save_total_limit=2,
+            load_best_model_at_end=True,
+            metric_for_best_model="score",
+            greater_is_better=True,
+            logging_steps=5,
+            prediction_loss_only=True,
+            remove_unused_columns=False,
+            disable_tqdm=True,
+            report_to="none",
+            label_names=["labels"],
+            use_cpu=not torch.cuda.is_available(),
+            dataloader_pin_memory=False,
+        )
+        arguments._n_gpu = min(arguments.n_gpu, 1)  # or Trainer copies the learner to each, and the backbone to none
+        follow = _Follow(learner, title, settings.patience)
+        trainer = _Trainer(
+            model=learner,
+            args=arguments,
+            train_dataset=train_data,
+            eval_dataset=validation_data,
+            data_collator=partial(collate, int(learner.backbone.tokenizer.pad_token_id)),
+            callbacks=[follow],
+        )
+        trainer.judge = judge
+        trainer.settings = settings
+        trainer.remove_callback(PrinterCallback)
+        with shown(follow.bar.get_renderable):
+            trainer.train(resume_from_checkpoint=checkpoint)
+        return {
+            "settings": settings.model_dump(),
+            "examples": len(train_data),
+            "steps": trainer.state.global_step,
+            "best_step": trainer.state.best_global_step,
+            "validation": _by_epoch(trainer.state.log_history),
+            **({"processes": count_of()} if count_of() > 1 else {}),
+        }
 
 
 def _by_epoch(log: list[dict[str, float]]) -> list[dict[str, float]]:
