@@ -244,6 +244,7 @@ def test_two_adapters_of_one_task_are_told_apart_by_their_places(tmp_path: Path)
     adapters = [random_adapter(LAYERS, seed, 2, "summary") for seed in range(3)]
     assert parent_names([*places[:1], str(tmp_path / "other")], adapters[:2]) == ["summary", "other"]
     assert parent_names(places, adapters) == ["summary", *places[1:]]
+    assert parent_names(["old", "summary"], adapters[:2]) == ["summary", "summary-2"]
     with pytest.raises(CaloraError, match="is given twice"):
         parent_names([places[0], str(tmp_path / "0/../0/summary")], adapters[:2])
 

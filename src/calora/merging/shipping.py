@@ -156,7 +156,7 @@ def _resolved(recipe: MergeRecipe, out: Path) -> dict[str, Any]:
 
 
 def parent_names(references: Sequence[str], parents: Sequence[Adapter]) -> list[str]:
-    """What parents are called: by their cards, else by their folders or hub ids, else by all that was said of them.
+    """What parents are called: by their cards, else by their folders or hub ids, else by their places as well.
 
     Args:
         references: As they were given: folders, hub ids.
@@ -170,7 +170,8 @@ def parent_names(references: Sequence[str], parents: Sequence[Adapter]) -> list[
         if Path(reference).resolve() in [Path(other).resolve() for other in references[:place]]:
             raise CaloraError(f"{reference} is given twice", "give each adapter once")
         own = parent.card.name if parent.card else adapter_name(reference)
-        names.append(next(name for name in (own, adapter_name(reference), reference) if name not in names))
+        other = (adapter_name(reference), reference, f"{own}-{place + 1}")
+        names.append(next(name for name in (own, *other) if name not in names))
     return names
 
 
