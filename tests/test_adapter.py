@@ -139,9 +139,10 @@ def test_adapters_that_peft_wrote_have_their_scale_folded(
 # PEFT's settings that are read, or say where adapters go, how they are trained or what they begin as.
 READ = "alpha_pattern base_model_name_or_path init_lora_weights lora_alpha use_rslora".split()
 HARMLESS = """
-    auto_mapping corda_config ensure_weight_tying eva_config exclude_modules inference_mode layers_pattern
-    layers_to_transform loftq_config lora_dropout lora_ga_config megatron_config megatron_core peft_version
-    qalora_group_size r rank_pattern revision runtime_config target_modules task_type velora_config
+    auto_mapping corda_config ensure_weight_tying eva_config exclude_modules fan_in_fan_out inference_mode
+    layers_pattern layers_to_transform loftq_config lora_dropout lora_ga_config megatron_config megatron_core
+    peft_version qalora_group_size r rank_pattern revision runtime_config target_modules task_type
+    velora_config
 """.split()
 
 
@@ -207,6 +208,23 @@ def test_factors_of_rank_0_are_named(folder: Path) -> None:
     change_tensors(folder, **changed)
     with pytest.raises(CaloraError, match=r"q_proj has an empty A or B"):
         read_adapter(folder)
+
+
+def test_a_tensor_that_is_there_twice_is_named(folder: Path) -> None:
+    from safetensors.numpy import save_file
+
+    file = folder / "adapter_model.safetensors"
+    tensors = read_tensors(file)
+    key = next(key for key in tensors if key.endswith(".lora_B.weight"))
+    save_file(tensors | {key.removeprefix(PREFIX): np.zeros_like(tensors[key])}, file)
+    with pytest.raises(CaloraError, match="has two lora_B"):
+        read_adapter(folder)
+
+
+def test_names_of_layers_and_of_others_may_stand_at_one_place(tmp_path: Path) -> None:
+    names = ["m.x.l", "m.10.l", "m.2.l"]
+    write_adapter(Adapter({name: factors(0, 4, 3, 2) for name in names}), tmp_path / "both", "float32")
+    assert list(read_adapter(tmp_path / "both").modules) == ["m.x.l", "m.2.l", "m.10.l"]
 
 
 def test_a_tensor_that_is_no_lora_is_named(folder: Path) -> None:

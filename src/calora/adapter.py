@@ -50,12 +50,21 @@ class Factors:
     """One module's update `b @ a`, all scales folded in.
 
     Args:
-        a: [rank, in].
-        b: [out, rank].
+        a: [rank, in], made float32.
+        b: [out, rank], likewise.
     """
 
     a: Array
     b: Array
+
+    def __post_init__(self) -> None:
+        for half in ("a", "b"):
+            object.__setattr__(self, half, np.asarray(getattr(self, half), np.float32))
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether the update is 0 as one of the halves is."""
+        return not (self.a.any() and self.b.any())
 
     @property
     def rank(self) -> int:
@@ -193,7 +202,6 @@ _PLAIN = {
     "modules_to_save": None,
     "trainable_token_indices": None,
     "target_parameters": None,
-    "fan_in_fan_out": False,
     "layer_replication": None,
     "alora_invocation_tokens": None,
     "use_qalora": False,
@@ -251,7 +259,10 @@ def read_adapter(folder: str | Path) -> Adapter:
         match = _TENSOR.match(key.removeprefix(_PREFIX))
         if match is None:
             raise CaloraError(f"{tensors_file}: unexpected tensor {key}", "expected only lora_A and lora_B weights")
-        halves.setdefault(match["module"], {})[match["half"]] = tensor
+        pair = halves.setdefault(match["module"], {})
+        if match["half"] in pair:
+            raise CaloraError(f"{tensors_file}: {match['module']} has two lora_{match['half']}", "leave one of them")
+        pair[match["half"]] = tensor
     modules = {}
     for module, pair in sorted(halves.items(), key=lambda item: _natural(item[0])):
         if set(pair) != {"A", "B"}:
@@ -288,8 +299,8 @@ def base_model_of(folder: str | Path) -> str | None:
     return str(base) if base else None
 
 
-def _natural(name: str) -> list[str | int]:
-    return [int(part) if part.isdigit() else part for part in name.split(".")]
+def _natural(name: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in name.split(".")]
 
 
 def write_adapter(adapter: Adapter, folder: str | Path, dtype: str = "bfloat16", base: str | None = None) -> None:

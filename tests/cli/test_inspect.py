@@ -26,6 +26,9 @@ def test_it_prints_tables_warns_and_draws(calora: Run, llama: Backbone, tmp_path
     code, out, _ = calora("inspect", "summary", "es", "-m", "product")
     assert code == 0
     assert "warning" not in out
+    code, out, _ = calora("inspect", "summary", "es", "-m", "product", "-p", "lambda=0.2")
+    assert code == 0
+    assert "summary is left at 0.2" in out
 
 
 def test_three_adapters_of_another_tool_fit_a_narrow_terminal(

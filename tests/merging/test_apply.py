@@ -25,6 +25,54 @@ def test_cut_while_merging_is_cut_afterwards(name: str) -> None:
     assert isinstance(merge([first, second], name, energy=0.9), Adapter)
 
 
+@pytest.mark.parametrize("name", sorted(set(merge_methods()) - {"factors", "slerp"}))
+@pytest.mark.parametrize("between", [False, True])
+def test_a_zero_update_is_none_wherever_it_stands(name: str, between: bool) -> None:
+    """In a basis that adapters share it would have entries that rounding leaves, which have signs and directions."""
+    wide = {Q: (96, 48), UP: (48, 64)}
+    first, second, third = (random_adapter(wide, seed, 4, name=f"task{seed}") for seed in range(3))
+    lacking = Adapter({UP: second.modules[UP]}, second.card)
+    zero = Adapter({**second.modules, Q: second.modules[Q].scaled(0.0)}, second.card)
+
+    def merged(other: Adapter, **options: Any) -> Any:
+        return dense(merge([first, other, third] if between else [first, third, other], name, **options))[Q]
+
+    expected = merged(lacking)
+    np.testing.assert_allclose(merged(zero), expected, atol=1e-5)
+    if name != "svd":  # which is cut to a rank of 4 without one
+        np.testing.assert_allclose(merged(lacking, rank=48), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("ties", {"scope": "adapter"}), ("knots", {"density": 0.2}), ("product", {})]
+)
+@pytest.mark.parametrize("dtype", [np.float64, np.float16])
+def test_factors_of_another_type_are_merged_in_float32(name: str, options: dict[str, Any], dtype: Any) -> None:
+    adapters = [
+        Adapter({module: Factors(pair.a.astype(dtype), pair.b.astype(dtype)) for module, pair in one.modules.items()})
+        for one in several(0, 2)
+    ]
+    rounded = [
+        Adapter(
+            {
+                module: Factors(pair.a.astype(dtype).astype(np.float32), pair.b.astype(dtype).astype(np.float32))
+                for module, pair in one.modules.items()
+            }
+        )
+        for one in several(0, 2)
+    ]
+    assert_same(merge(adapters, name, **options), merge(rounded, name, **options), 0)
+
+
+def test_modules_that_two_classes_of_one_model_call_otherwise_are_refused() -> None:
+    first, second = several(0, 2)
+    other = Adapter({f"language_model.{module}": pair for module, pair in second.modules.items()}, second.card)
+    with pytest.raises(CaloraError, match=r"task0 calls layers\.0\.q_proj, task1 calls language_model\.layers\.0\.q_"):
+        merge([first, other], "product")
+    apart = [Adapter({Q: first.modules[Q]}), Adapter({UP: second.modules[UP]})]
+    assert set(merge(apart, "product").modules) == {Q, UP}
+
+
 @pytest.mark.parametrize("name", ["ties", "dare", "dare_ties", "breadcrumbs", "knots", "svd", "iso_c"])
 def test_merging_holds_no_more_than_four_full_updates_at_a_time(name: str) -> None:
     """Beyond the parents and the result, which is cut to their rank."""
@@ -79,6 +127,6 @@ def test_a_module_that_one_adapter_lacks_is_a_zero_update_where_modules_are_merg
     first, second = several(3, 2)
     for adapters in ([first, Adapter({Q: second.modules[Q]}, second.card)], [Adapter({UP: first.modules[UP]}), second]):
         expected = dense(merge(adapters, name, (1.0, -0.5), **parameters))
-        for module, part in merged_modules(adapters, name, (1.0, -0.5), **parameters):
+        for module, part, _ in merged_modules(adapters, name, (1.0, -0.5), rank=2, **parameters):
             found = part.update() if isinstance(part, Factors) else part
             np.testing.assert_allclose(found, expected[module], atol=1e-5)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from calora.adapter import Adapter, Factors
 from calora.errors import CaloraError
-from calora.merging import merge, truncated
+from calora.merging import merge, merge_measured, truncated
 from calora.merging.diagnostics import Inspection, ModuleFacts, inspect_merge
 from tests.conftest import random_adapter
 from tests.merging.helpers import Q, dense, in_another_gauge
@@ -136,6 +136,18 @@ def test_what_cancels_is_nothing_and_not_something_foreign() -> None:
 def test_a_merge_that_is_cut_is_looked_at_as_it_is_cut() -> None:
     found = inspect_merge(two(), "svd")
     assert facts(found).merge_norm == pytest.approx(np.linalg.norm(dense(merge(two(), "svd"))[Q]), rel=1e-5)
+    for method, options in (("svd", {}), ("ties_svd", {"preset": "peft"})):
+        for rank in (1, 5):
+            cut, errors = merge_measured(two(), method, rank=rank, **options)
+            found = inspect_merge(two(), method, rank=rank, **options)
+            assert facts(found).cut == pytest.approx(errors[Q], abs=1e-5)
+            assert facts(found).merge_norm == pytest.approx(np.linalg.norm(dense(cut)[Q]), rel=1e-4)
+
+
+def test_a_scale_is_that_of_the_merge() -> None:
+    whole, half = inspect_merge(two(), "factors"), inspect_merge(two(), "factors", scale=0.5)
+    assert half.shares() == pytest.approx([share / 2 for share in whole.shares()], rel=1e-4)
+    assert facts(half).cut == pytest.approx(facts(whole).cut)
 
 
 def test_what_does_not_fit_is_named() -> None:

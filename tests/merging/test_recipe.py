@@ -12,6 +12,7 @@ from calora.errors import CaloraError
 from calora.merging import DenseUpdate, merge, shipping, truncated
 from calora.merging.recipe import MergeRecipe, full_rank, merge_by_recipe, read_merge_recipe
 from calora.merging.shipping import adapter_folder, adapter_name, parent_names, read_models, write_merged
+from calora.storage import read_tensors
 from tests.conftest import random_adapter
 from tests.merging.helpers import assert_same, dense
 
@@ -249,6 +250,20 @@ def test_two_adapters_of_one_task_are_told_apart_by_their_places(tmp_path: Path)
         parent_names([places[0], str(tmp_path / "0/../0/summary")], adapters[:2])
 
 
+def test_a_number_without_a_point_is_a_number_in_yaml_too(tmp_path: Path) -> None:
+    for adapter in pair():
+        assert adapter.card
+        write_adapter(adapter, tmp_path / adapter.card.name, "float32")
+    text = "{merge_method: slerp, preset: mergekit, models: [{model: summary}, {model: es}], base_model: es, "
+    found = []
+    for values in ("{t: 0.1, lambda: 0.2}", "{t: 1e-1, lambda: 2E-1}", "{t: [{value: +1e-1}], lambda: '.2'}"):
+        (tmp_path / "recipe.yaml").write_text(f"{text}parameters: {values}}}")
+        parents, resolved = read_models(read_merge_recipe(tmp_path / "recipe.yaml"))
+        found.append(merge_by_recipe(resolved, parents)[0])
+    assert_same(found[1], found[0], 0)
+    assert_same(found[2], found[0], 0)
+
+
 def test_adapters_of_other_weights_are_told_once_whatever_the_groups() -> None:
     first, second = pair()
     assert second.card
@@ -291,6 +306,8 @@ def test_what_is_written_makes_itself_again(tmp_path: Path) -> None:
     assert card.parents == {name: adapter_sha256(tmp_path / name) for name in ("summary", "es")}
     assert card.added == 0
     readme = (tmp_path / "out/README.md").read_text()
+    stored = sum(tensor.size for tensor in read_tensors(tmp_path / "out/adapter_model.safetensors").values())
+    assert f"({stored:,} values in float32)" in readme
     assert "base_model: tiny/base" in readme
     assert all(sha in readme for sha in card.parents.values())
     assert "in the mean" in readme

@@ -34,13 +34,17 @@ def command(
     from rich.text import Text
 
     from calora.merging.diagnostics import inspect_merge
+    from calora.merging.recipe import number
     from calora.report.inspection import between, by_kind, in_all
     from calora.storage import write_text
 
     merged_by = options.method_of(method, preset)
     values, parents = options.read_parents(adapters)
     chosen = dict(map(options.parse_parameter, parameter or ()))
-    found = inspect_merge(values, merged_by, options.parse_strengths(strengths), rank=rank, preset=preset, **chosen)
+    scale = number("lambda", chosen.pop("lambda", 1.0))
+    found = inspect_merge(
+        values, merged_by, options.parse_strengths(strengths), rank=rank, scale=scale, preset=preset, **chosen
+    )
     found = replace(found, names=tuple(parents))  # an adapter without a card by its folder
     console = Console()
     for table in (in_all(found), by_kind(found), *([between(found)] if len(parents) > 1 else [])):

@@ -10,7 +10,7 @@ from calora.adapter import Adapter, Factors
 from calora.errors import CaloraError
 from calora.merging.conventions import Convention, find_convention, in_mergekits_words
 from calora.merging.dense import DenseUpdate, truncated_part
-from calora.merging.inputs import checked, modules, warn_of_other_weights
+from calora.merging.inputs import check_parents, checked, modules
 from calora.merging.registry import find_merge_method
 from calora.storage import Array
 
@@ -43,7 +43,7 @@ def merge(
     Raises:
         CaloraError: The adapters do not fit each other, or there is no such method, parameter or value.
     """
-    warn_of_other_weights(adapters)
+    check_parents(adapters)
     return merge_measured(adapters, method, strengths, preset=preset, rank=rank, energy=energy, **parameters)[0]
 
 
@@ -79,21 +79,33 @@ def merged_modules(
     method: str = "product",
     strengths: Sequence[float] | None = None,
     *,
+    rank: int,
     preset: str | None = None,
     **parameters: Any,
-) -> Iterator[tuple[str, Factors | Array]]:
+) -> Iterator[tuple[str, Factors | Array, float]]:
     """Merge as `merge` does, and give one module after the other: no more than one full update is held.
 
     Where a rule looks at whole adapters they are merged whole first.
 
+    Args:
+        adapters: As in `merge`.
+        method: As in `merge`.
+        strengths: As in `merge`.
+        rank: At which the error is told; methods that cut, cut to it.
+        preset: As in `merge`.
+        parameters: As in `merge`.
+
+    Yields:
+        A module's name, its update, and the relative error of that update cut to the rank.
+
     Raises:
         CaloraError: As `merge`.
     """
-    warn_of_other_weights(adapters)
+    check_parents(adapters)
     convention, strengths = _resolved(adapters, method, strengths, preset, parameters)
-    rank = max((adapter.rank for adapter in adapters), default=1)
     for module, part in _module_by_module(adapters, strengths, convention):
-        yield module, truncated_part(part, rank=rank)[0] if convention.truncated else part
+        cut, error = truncated_part(part, rank=rank)
+        yield module, cut if convention.truncated else part, error
 
 
 def _resolved(

@@ -10,7 +10,6 @@ import numpy as np
 from calora.adapter import Adapter, Factors
 from calora.linalg import NOTHING
 from calora.merging.apply import merged_modules
-from calora.merging.dense import truncated_part
 from calora.merging.geometry import Doubles, cosines, gram, inner
 from calora.merging.inputs import checked, names
 from calora.storage import Array
@@ -37,7 +36,7 @@ class ModuleFacts:
         shares: What the merge holds of each update, <dW', dW_i> / |dW_i|^2: its strength where updates are orthogonal.
         merge_norm: Frobenius norm of the merge.
         foreign: The share of the merge's squared norm that is no combination of the updates.
-        cut: The relative error of the merge at the rank that was asked for.
+        cut: The relative error of the merge at the rank that was asked for, also where the method itself cuts to it.
     """
 
     module: str
@@ -117,6 +116,7 @@ def inspect_merge(
     strengths: Sequence[float] | None = None,
     *,
     rank: int | None = None,
+    scale: float = 1.0,
     **options: Any,
 ) -> Inspection:
     """Compare adapters with each other and with a merge of them, one module's full updates after the other's.
@@ -125,7 +125,8 @@ def inspect_merge(
         adapters: One or more of one backbone.
         method: As in `merge`.
         strengths: As in `merge`.
-        rank: At which the merge's error is told; the largest adapter's if None.
+        rank: At which the merge's error is told, and to which a method cuts that cuts; the largest adapter's if None.
+        scale: Of the merge, a recipe's `lambda`.
         options: As in `merge`: a preset, the method's own parameters.
 
     Raises:
@@ -134,8 +135,13 @@ def inspect_merge(
     checked(adapters, strengths, 1.0)
     rank = rank or max(adapter.rank for adapter in adapters)
     facts = [
-        _facts(module, [adapter.modules.get(module) for adapter in adapters], part, rank)
-        for module, part in merged_modules(adapters, method, strengths, **options)
+        _facts(
+            module,
+            [adapter.modules.get(module) for adapter in adapters],
+            part.scaled(scale) if isinstance(part, Factors) else np.float32(scale) * part,
+            cut,
+        )
+        for module, part, cut in merged_modules(adapters, method, strengths, rank=rank, **options)
     ]
     return Inspection(tuple(names(adapters)), method, rank, tuple(facts))
 
@@ -145,7 +151,7 @@ def pairs_of(names: Sequence[str]) -> list[tuple[str, str]]:
     return list(combinations(names, 2))
 
 
-def _facts(module: str, pairs: Sequence[Factors | None], merged: Factors | Array, rank: int) -> ModuleFacts:
+def _facts(module: str, pairs: Sequence[Factors | None], merged: Factors | Array, cut: float) -> ModuleFacts:
     products = gram(pairs)
     between = cosines(products)
     norms = np.sqrt(np.maximum(0.0, products.diagonal()))
@@ -171,7 +177,7 @@ def _facts(module: str, pairs: Sequence[Factors | None], merged: Factors | Array
         shares=tuple(map(float, np.divide(with_merge, squares, out=np.zeros_like(squares), where=squares > 0))),
         merge_norm=length,
         foreign=_foreign(products, with_merge, length),
-        cut=truncated_part(merged, rank=rank)[1],
+        cut=cut,
     )
 
 

@@ -70,7 +70,8 @@ def entrywise(
     Args:
         adapters: Adapters of any ranks (of one rank over `factors`); what one of them lacks is a zero update there.
         strengths: w_i; 1 each if None.
-        rule: What to make of the matrices of those adapters that have the module and a strength that is not 0.
+        rule: What to make of the matrices of those adapters that have the module, not as an update of 0, and a
+            strength that is not 0.
         over: What the matrices are.
 
     Returns:
@@ -83,7 +84,7 @@ def entrywise(
     weights = checked(adapters, strengths, 1.0)
 
     def part(module: str) -> Any:
-        parties = _present(adapters, weights, module)
+        parties = _present(adapters, weights, module, over)
         if not parties:
             first = next(adapter.modules[module] for adapter in adapters if module in adapter.modules)
             return np.zeros(first.shape, np.float32) if over == "product" else first.scaled(0.0)
@@ -102,12 +103,18 @@ def every_party(adapters: Sequence[Adapter], strengths: Sequence[float] | None, 
     """The parties of all modules, for rules that look at whole adapters first; not over `factors`."""
     weights = checked(adapters, strengths, 1.0)
     for module in modules(adapters):
-        if parties := _present(adapters, weights, module):
+        if parties := _present(adapters, weights, module, over):
             yield from _placed(parties, over)[0]
 
 
-def _present(adapters: Sequence[Adapter], weights: Sequence[float], module: str) -> list[tuple[Party, Factors]]:
-    """Parties without a matrix yet, and the factors, of the adapters that take part in a module."""
+def _present(
+    adapters: Sequence[Adapter], weights: Sequence[float], module: str, over: Over
+) -> list[tuple[Party, Factors]]:
+    """Parties without a matrix yet, and the factors, of the adapters that take part in a module.
+
+    A basis would give an update of 0 entries that rounding leaves, and rules for signs would count them; over the
+    factors one half of it may be what another adapter's half is added to.
+    """
     names = [adapter.card.name if adapter.card else "" for adapter in adapters]
     keys: list[str] = []
     found = []
@@ -117,7 +124,7 @@ def _present(adapters: Sequence[Adapter], weights: Sequence[float], module: str)
         alike = not name or names.count(name) > 1
         key = f"{name}{pair.sha256}" if alike and pair else name
         keys.append(key)
-        if weight and pair is not None:
+        if weight and pair is not None and (over == "factors" or not pair.is_zero):
             twins = keys[:place].count(key)  # one that is given twice is drawn twice
             found.append((Party(pair.update, weight, place, f"{key}/{twins}/{module}"), pair))
     return found

@@ -3,12 +3,13 @@
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import combinations
 from typing import TypeVar
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from calora.adapter import Adapter, Factors
+from calora.adapter import Adapter, Factors, layer_of
 from calora.errors import CaloraError
 from calora.processes import cores
 
@@ -45,12 +46,32 @@ def checked(adapters: Sequence[Adapter], strengths: Sequence[float] | None, defa
     return weights
 
 
-def warn_of_other_weights(adapters: Sequence[Adapter]) -> None:
-    """Warn of adapters that were trained on other weights of one architecture; other shapes `checked` refuses."""
+def check_parents(adapters: Sequence[Adapter]) -> None:
+    """Warn of adapters that were trained on other weights of one architecture; other shapes `checked` refuses.
+
+    Raises:
+        CaloraError: Two call the same modules by other names, as two classes of one model do.
+    """
+    for (name, adapter), (other_name, other) in combinations(zip(names(adapters), adapters, strict=True), 2):
+        if adapter.modules.keys() & other.modules.keys():
+            continue
+        places = {_place(module): module for module in adapter.modules}
+        twin = next((module for module in other.modules if _place(module) in places), None)
+        if twin is not None:
+            raise CaloraError(
+                f"what {name} calls {places[_place(twin)]}, {other_name} calls {twin}: they have no module in common",
+                "load both into one class of the model and save them again, or rename the tensors of one",
+            )
     cards = {adapter.card.backbone_sha256: adapter.card for adapter in reversed(adapters) if adapter.card}
     if len(cards) > 1:
         told = " and ".join(f"{card.name} on {card.backbone} ({sha[:8]})" for sha, card in reversed(cards.items()))
         warnings.warn(f"the adapters were trained on different weights: {told}", stacklevel=3)
+
+
+def _place(module: str) -> tuple[int | None, str]:
+    """A module's layer and what it is called in it: `self_attn.q_proj` in layer 3."""
+    layer = layer_of(module)
+    return layer, module if layer is None else module.partition(f".{layer}.")[2]
 
 
 def one_rank(module: str, pairs: Sequence[Factors]) -> None:

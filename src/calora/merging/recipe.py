@@ -1,22 +1,31 @@
 """A merge as a file, in mergekit's vocabulary: models, parameters over layers and modules, a method."""
 
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from calora.adapter import Adapter, Factors, layer_of
 from calora.errors import CaloraError
 from calora.merging.apply import merge_measured, part_of
 from calora.merging.conventions import Preset, find_convention
 from calora.merging.dense import DenseUpdate
-from calora.merging.inputs import modules, warn_of_other_weights
+from calora.merging.inputs import check_parents, modules
 from calora.merging.registry import find_merge_method
 from calora.storage import read_recipe_file
 
-Scalar = bool | int | float | str
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
+
+
+def plain_number(value: Any) -> Any:
+    """A number where a text is one: YAML takes `1e-1` for a word, since it has no point."""
+    return float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value
+
+
+Scalar = Annotated[bool | int | float | str, BeforeValidator(plain_number)]
 Along = Annotated[tuple[float, ...], Field(min_length=1)]
 
 
@@ -146,7 +155,7 @@ def merge_by_recipe(recipe: MergeRecipe, adapters: Sequence[Adapter]) -> tuple[A
     Raises:
         CaloraError: The adapters do not fit each other, or a setting is no parameter of the method.
     """
-    warn_of_other_weights(adapters)
+    check_parents(adapters)
     recipe = without_a_base_among_models(recipe)
     names = modules(adapters)
     settings = {module: _settings(recipe, module, _depth(module, names)) for module in names}
@@ -205,11 +214,11 @@ def _settings(recipe: MergeRecipe, module: str, depth: float) -> tuple[list[floa
         densities = [of(entry, "density") for entry in recipe.models]
         default = _chosen(recipe, {}).get("density")
         parameters["density"] = tuple(default if density is None else density for density in densities)
-    scale = _number("lambda", parameters.pop("lambda", 1.0))
-    return (None if weights[0] is None else [_number("weight", weight) for weight in weights]), parameters, scale
+    scale = number("lambda", parameters.pop("lambda", 1.0))
+    return (None if weights[0] is None else [number("weight", weight) for weight in weights]), parameters, scale
 
 
-def _number(key: str, value: Any) -> float:
+def number(key: str, value: Any) -> float:
     """A setting that is a number.
 
     Raises:
@@ -228,6 +237,9 @@ def _chosen(recipe: MergeRecipe, parameters: Mapping[str, Any]) -> dict[str, Any
 
 def _value(setting: Any, module: str, depth: float) -> Any:
     """A setting's value for one module: along the layers it is interpolated, as mergekit does.
+
+    The last layer is the adapters' last one, which need not be the backbone's, as it is in mergekit: how many the
+    backbone has is known to nobody here.
 
     Args:
         setting: As a recipe has it.

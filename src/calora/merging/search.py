@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from calora.adapter import Adapter
 from calora.errors import CaloraError
 from calora.merging.apply import merge_measured
-from calora.merging.inputs import checked, modules, warn_of_other_weights
+from calora.merging.inputs import check_parents, checked, modules
 
 METHODS = ("product", "factors", "karcher", "tsv_m", "iso_c", "knots", "core")
 """Those whose result is an adapter, whole, but for `cat` (`product` with other strengths) and `slerp` (between two, and
@@ -76,7 +76,7 @@ def search_merge(
             finalist, or the adapters do not fit each other.
     """
     checked(adapters, None, 1.0)
-    warn_of_other_weights(adapters)
+    check_parents(adapters)
     _nevergrad()  # told before the first loss
     pairs = [[one.modules[module].rank for one in adapters if module in one.modules] for module in modules(adapters)]
     if any(len(set(ranks)) > 1 for ranks in pairs):

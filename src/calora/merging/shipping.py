@@ -185,7 +185,7 @@ def _readme(
     lines = [
         f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n",
         f"# {name}\n",
-        f"A LoRA adapter of rank {merged.rank} ({merged.parameters:,} values in {recipe.dtype})"
+        f"A LoRA adapter of rank {merged.rank} ({_stored(merged):,} values in {recipe.dtype})"
         f"{f' for {base}' if base else ''}, merged without training by calora {__version__}: "
         f"[{method.title}]({method.source}){preset}.",
         "`merge.yaml` beside this file makes it again.\n",
@@ -195,6 +195,11 @@ def _readme(
     if errors:
         lines.append(f"\nIt was cut to this rank; {lost(errors)}.")
     return "\n".join(lines) + "\n"
+
+
+def _stored(merged: Adapter) -> int:
+    """How many values its file has, where every module has the largest one's rank."""
+    return sum(merged.rank * sum(factors.shape) for factors in merged.modules.values())
 
 
 def lost(errors: Mapping[str, float]) -> str:

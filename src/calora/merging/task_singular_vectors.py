@@ -38,13 +38,13 @@ def tsv_m(adapters: Sequence[Adapter], strengths: Sequence[float] | None = None)
 
 
 def _tsv_m(pairs: Sequence[tuple[float, Factors]]) -> Factors:
-    present = [(weight, pair) for weight, pair in pairs if weight]
+    present = [(weight, pair) for weight, pair in pairs if weight and not pair.is_zero]  # 0 has no directions
     if not present:
         return pairs[0][1].scaled(0.0)
     joint = Joint([pair for _, pair in present])
     parts = [np.linalg.svd(core, full_matrices=False) for core in joint.cores]
     ranks = [int(np.count_nonzero(s > NOTHING * s[0])) for _, s, _ in parts]
-    if not any(ranks):
+    if not any(ranks):  # of b a that cancels out
         return pairs[0][1].scaled(0.0)
     side = min(present[0][1].shape)
     most = side if sum(ranks) <= side else max(1, side // len(present))
