@@ -53,7 +53,7 @@ def test_an_empty_text_is_refused(tokenizer: Any, text: str) -> None:
 
 def test_a_limit_below_the_prompt_alone_is_refused_with_both_figures(tokenizer: Any) -> None:
     alone = len(encode_prompt(tokenizer, PROMPT, "a", 200)) - 1
-    with pytest.raises(CaloraError, match=f"the prompt alone takes {alone} tokens of {alone}"):
+    with pytest.raises(CaloraError, match=f"the prompt alone takes {alone} tokens, and {alone} are left"):
         encode_prompt(tokenizer, PROMPT, "a", alone)
     assert len(encode_prompt(tokenizer, PROMPT, "a", alone + 1)) == alone + 1
 

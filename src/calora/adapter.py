@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -96,20 +96,6 @@ class Factors:
         ratio = self.balance()
         return Factors(self.a * ratio[:, None], self.b / ratio)
 
-    def for_dtype(self, dtype: str) -> "Factors":
-        """The same update, fit for a type with the range of float16, which loses what is below 1e-8 or above 65504.
-
-        Rows of `a` and columns of `b` are made equally long up to a power of two, by which nothing is rounded. (A merge
-        of the factors is of `a` and `b` as they are: of such adapters it is another one.)
-
-        Args:
-            dtype: That the factors will be stored in; `float32` and `bfloat16` bear any lengths.
-        """
-        if dtype in ("float32", "bfloat16"):
-            return self
-        ratio: Array = np.exp2(np.round(np.log2(self.balance())))
-        return Factors(self.a * ratio[:, None], self.b / ratio)
-
     def scaled(self, strength: float) -> "Factors":
         """The update times a number."""
         return Factors(self.a, np.float32(strength) * self.b)
@@ -181,6 +167,35 @@ class Adapter:
     def with_card(self, card: AdapterCard) -> "Adapter":
         """The same updates under another card."""
         return replace(self, card=card)
+
+
+def fit_for(dtype: str, adapters: Sequence[Adapter]) -> list[Adapter]:
+    """The same adapters, fit for a type with the range of float16, which loses what is below 1e-8 or above 65504.
+
+    Rows of `a` and columns of `b` are made equally long in the mean over the adapters, up to a power of two, by which
+    nothing is rounded: by the same one in all that have a rank in common, so that a merge of their factors stays what
+    it is. Fitted one by one they would have another.
+
+    Args:
+        dtype: That the factors will be stored in; `float32` and `bfloat16` bear any lengths.
+        adapters: Those that will be merged with each other.
+    """
+    if dtype in ("float32", "bfloat16"):
+        return list(adapters)
+    lengths: dict[tuple[str, int], list[Array]] = {}
+    for adapter in adapters:
+        for module, factors in adapter.modules.items():
+            lengths.setdefault((module, factors.rank), []).append(np.log2(factors.balance()))
+    ratios = {place: np.exp2(np.round(np.mean(found, axis=0))) for place, found in lengths.items()}
+
+    def fitted(module: str, factors: Factors) -> Factors:
+        ratio = ratios[module, factors.rank]
+        return Factors(factors.a * ratio[:, None], factors.b / ratio)
+
+    return [
+        replace(adapter, modules={module: fitted(module, factors) for module, factors in adapter.modules.items()})
+        for adapter in adapters
+    ]
 
 
 def module_kind(module: str) -> str:
@@ -334,8 +349,8 @@ def write_adapter(adapter: Adapter, folder: str | Path, dtype: str = "bfloat16",
         "inference_mode": True,
     }
     tensors: dict[str, Array] = {}
-    for module, factors in adapter.modules.items():
-        padded = factors.for_dtype(dtype).padded(rank)
+    for module, factors in fit_for(dtype, [adapter])[0].modules.items():
+        padded = factors.padded(rank)
         tensors[f"{_PREFIX}{module}.lora_A.weight"] = padded.a
         tensors[f"{_PREFIX}{module}.lora_B.weight"] = padded.b
     with writing_folder(Path(folder)) as temporary:

@@ -30,7 +30,8 @@ def encode_prompt(tokenizer: "PreTrainedTokenizerBase", prompt: Prompt, text: st
     room = limit - len(before) - len(after)
     if room < 1:
         raise CaloraError(
-            f"the prompt alone takes {len(before) + len(after)} tokens of {limit}", "allow a longer context"
+            f"the prompt alone takes {len(before) + len(after)} tokens, and {max(0, limit)} are left for it",
+            "ask for a shorter answer, or take a backbone with a longer context",
         )
     if len(middle) > room:
         warnings.warn(f"the text has {len(middle)} tokens, {room} fit: its beginning is cut", stacklevel=2)

@@ -160,7 +160,8 @@ def numbered_lines(path: Path) -> list[tuple[int, str]]:
         CaloraError: The file cannot be read, or is not UTF-8.
     """
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")  # JSON may hold other line breaks, such as U+2028
+        # Editors of Windows begin a file with a mark; JSON may hold other line breaks, such as U+2028.
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise CaloraError(f"{path} cannot be read: {error}", "expected a UTF-8 file of JSON lines") from error
     return [(number, line) for number, line in enumerate(lines, 1) if line.strip()]

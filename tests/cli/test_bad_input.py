@@ -41,6 +41,7 @@ def lines(path: Path, *rows: object) -> Path:
         (["demo", "--composition", "reply+professional+es"], "has no reply reference", "reply references"),
         (["calibrate", "summary+es", "one", "--out", "out"], "has 2 tasks, 1 adapters were given", "in order"),
         (["demo", "--quick", "--full"], "exclude each other", "one of them"),
+        (["train", "summary", ".", "--force"], "cannot write .: it has no name of its own", "name the folder"),
         (["sizes"], "no architecture", "--paper"),
         (["sizes", "absent.json"], "absent.json", "config.json"),
         (["evaluate", "summary", "--rouge", "mine"], "unknown ROUGE tokenizer", "paper"),
@@ -150,6 +151,28 @@ def test_parents_in_another_order_than_the_tasks_are_not_calibrated(calora: Run,
     assert "both is for summary+es and has es, summary as its parents" in err
     assert "in the order of the tasks" in err
     assert not Path("both").exists()
+
+
+@pytest.mark.parametrize("fold", ["both", "both/lora", "."])
+def test_a_calibration_and_its_fold_are_two_folders(calora: Run, pair: tuple[Path, Path], fold: str) -> None:
+    code, _, err = calora("calibrate", "summary+es", *pair, "--out", "both", "--fold", fold)
+    assert code == 2
+    assert "lie in each other" in err or "no name of its own" in err
+    assert not Path("both").exists()
+
+
+def test_a_backbone_that_an_adapter_names_and_is_not_here_can_be_named(calora: Run, llama: Backbone) -> None:
+    adapter = random_adapter(llama, 0, name="summary")
+    assert adapter.card
+    write_adapter(adapter.with_card(adapter.card.model_copy(update={"backbone": "gone/model.gguf"})), "summary")
+    Path("text.txt").write_text("Ann: Hi.", encoding="utf-8")
+    for asked in (["run", "summary", "text.txt"], ["evaluate", "summary", "summary"]):
+        code, _, err = calora(*asked)
+        assert code == 2
+        assert "gone/model.gguf does not exist" in err
+        assert "made for gone/model.gguf: name the backbone with --backbone" in err
+    code, _, err = calora("run", "summary", "text.txt", "--backbone", "gone/other.gguf")
+    assert "--backbone" not in err
 
 
 def test_an_adapter_of_another_task_is_told_before_it_is_calibrated(

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from filelock import FileLock
 from calora.corpus import make_examples, read_own_records
 from calora.corpus.compose_recipe import ComposeRecipe, read_compose_recipe
 from calora.corpus.composing import JOURNAL, RECORDS, compose, entries
+from calora.corpus.opening import open_plain, open_source
 from calora.corpus.sheet import write_sheet
+from calora.corpus.sources import find_source
 from calora.errors import CaloraError
 from calora.tasks import Composition
 
@@ -147,6 +150,52 @@ def test_files_that_have_changed_are_not_gone_on_with_nor_one_folder_by_two(tmp_
         compose(recipe, tmp_path / "out")
     with FileLock(tmp_path / "other/.lock"), pytest.raises(CaloraError, match="another process works in"):
         compose(recipe, tmp_path / "other")
+
+
+@pytest.mark.parametrize("name", ["records.jsonl", "journal.jsonl", "counts.json", "sample.md"])
+def test_what_it_did_not_write_is_kept(tmp_path: Path, name: str) -> None:
+    path = written(tmp_path / "train.jsonl", rows(1))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / name).write_text("mine", encoding="utf-8")
+    with pytest.raises(CaloraError, match=f"holds a {name} that is not of this command"):
+        compose(recipe_of(tmp_path, {"train": path}), tmp_path / "mine")
+    assert (tmp_path / "mine" / name).read_text(encoding="utf-8") == "mine"
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/recipe.json").write_text('{"backbones": []}', encoding="utf-8")
+    with pytest.raises(CaloraError, match=r"run/recipe\.json: "):
+        compose(recipe_of(tmp_path, {"train": path}), tmp_path / "run")
+
+
+def test_cells_that_are_no_text_are_named_and_names_may_be_a_list(tmp_path: Path) -> None:
+    columns = {"text": "talk", "summary": "short", "names": "who"}
+    good: list[dict[str, Any]] = [{**row, "who": ["Ann", "Bob"]} for row in rows(2)]
+    read = list(open_plain(written(tmp_path / "a.jsonl", good), columns, "train"))
+    assert [record.names for record in read] == [("Ann", "Bob")] * 2
+    empty = Counter[str]()
+    assert list(open_plain(written(tmp_path / "b.jsonl", [good[0], {"talk": "Ann: Hi."}]), columns, "train", empty))
+    assert empty == {"train": 1}
+    with pytest.raises(CaloraError, match=r"c\.jsonl, row 1: there is no column 'short'"):
+        list(open_plain(written(tmp_path / "c.jsonl", [{"talk": "a", "who": "b"}]), columns, "train"))
+    for key, value in (("short", ["Ann speaks."]), ("talk", True), ("who", [1]), ("who", {"a": "b"})):
+        bad = written(tmp_path / "d.jsonl", [good[0], {**good[1], key: value}])
+        with pytest.raises(CaloraError, match=rf"d\.jsonl, row 2: '{key}' holds "):
+            list(open_plain(bad, columns, "train"))
+
+
+@pytest.mark.parametrize(
+    ("source", "row", "message"),
+    [
+        ("samsum", {"dialogue": "a", "summary": "b"}, "there is no column 'id'"),
+        ("everyday", {"id": "x", "split": "validation"}, "Everyday corpus, validation, record 1: "),
+    ],
+)
+def test_a_file_that_is_not_the_sources_is_named(
+    tmp_path: Path, source: str, row: dict[str, str], message: str
+) -> None:
+    (tmp_path / "own").mkdir()
+    written(tmp_path / f"own/{'val.json' if source == 'samsum' else 'my.jsonl'}", [row])
+    with pytest.raises(CaloraError, match=message):
+        list(open_source(find_source(source), "validation", tmp_path / "own"))
 
 
 def test_a_folder_that_has_changed_is_not_gone_on_with(tmp_path: Path) -> None:

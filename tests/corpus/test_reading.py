@@ -21,7 +21,9 @@ def test_cells_are_what_is_written(tmp_path: Path) -> None:
     [
         ("a.csv", "id,said\n1,hello, there\n", "a.csv, line 2: 3 cells under 2 columns"),
         ("a.csv", "id,said\n1,hello\n2,\n3\n", "a.csv, line 4: 1 cells under 2 columns"),
-        ("a.csv", 'id,said\n1,"hello\n', "a.csv: unexpected end of data"),
+        ("a.csv", 'id,said\n1,"hello\n', "a.csv, line 2: unexpected end of data"),
+        ("a.csv", 'id,said\n1,ok\n2,"so"it\n', "a.csv, line 3: "),
+        ("a.jsonl", '{"a": 1}\n{"a": "half \\ud83d"}\n', "a.jsonl, line 2: "),
         ("a.jsonl", '{"a": 1}\n{"a": \n', "a.jsonl, line 2: "),
         ("a.jsonl", '["a"]\n', "is no object"),
         ("a.json", '[{"a": 1}, 2]', "'2' is no object"),

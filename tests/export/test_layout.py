@@ -9,6 +9,7 @@ import pytest
 from calora.backbone import Backbone
 from calora.errors import CaloraError
 from calora.export import read_layout
+from tests.export.tiny_gguf import write_tiny_gguf
 
 Pair = tuple[Backbone, Path]
 MISTRAL = {
@@ -38,6 +39,14 @@ def test_a_folder_and_its_gguf_file_are_one_layout(pair: Pair) -> None:
         other.kv_heads,
     )
     assert one.shapes == other.shapes == backbone.targets
+
+
+def test_heads_that_are_told_layer_by_layer_are_refused(pairs: dict[str, Pair], tmp_path: Path) -> None:
+    write_tiny_gguf(
+        pairs["llama"][0], "llama", tmp_path / "layers.gguf", lambda writer: writer.add_head_count_kv([2, 1])
+    )
+    with pytest.raises(CaloraError, match="tells the heads of each layer apart"):
+        read_layout(tmp_path / "layers.gguf")
 
 
 def test_heads_that_a_config_leaves_out_are_those_of_transformers(tmp_path: Path) -> None:

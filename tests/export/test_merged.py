@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 from calora.backbone import Backbone
 from calora.errors import CaloraError
 from calora.export import export_adapter
+from calora.export.manifest import changed_files
 from calora.export.packed import open_gguf, unpacked_gguf
 from calora.export.probes import reference_logprobs
 from calora.export.runtimes import llama_probe
@@ -63,6 +65,20 @@ def test_a_folder_of_the_whole_model_loads_as_a_backbone(pair: Pair, tmp_path: P
         reference_logprobs(merged, None, IDS, 20), reference_logprobs(backbone, adapter, IDS, 20), atol=1e-4
     )
     assert torch.equal(before, backbone.model.get_input_embeddings().weight)
+
+
+def test_a_tokenizer_with_several_templates_has_a_folder_of_them(pairs: dict[str, Pair], tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    backbone, _ = pairs["llama"]
+    own = tmp_path / "own"
+    shutil.copytree(backbone.name, own)
+    tokenizer: Any = AutoTokenizer.from_pretrained(own)
+    tokenizer.chat_template = {"default": "{{ messages }}", "tool_use": "{{ tools }}"}
+    tokenizer.save_pretrained(own)
+    found = export_adapter(gentle(backbone, 5), "merged", tmp_path / "merged", own, dtype="float32")
+    assert "additional_chat_templates/tool_use.jinja" in found.sha256
+    assert changed_files(tmp_path / "merged", found) == []
 
 
 def test_a_folder_of_the_whole_model_stops_in_transformers(pairs: dict[str, Pair], tmp_path: Path) -> None:

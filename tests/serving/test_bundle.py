@@ -6,9 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from calora.adapter import read_adapter, write_adapter
+from calora.adapter import Adapter, Factors, read_adapter, write_adapter
 from calora.calibration import read_calibration
 from calora.errors import CaloraError
 from calora.export.gguf import read_gguf_adapter
@@ -130,6 +131,52 @@ def test_adapters_of_some_modules_are_bundled_with_what_was_learnt_on_them(parts
     assert beside.modules.keys() == few.keys(), "and at no module that the merge does not have"
 
 
+@pytest.mark.parametrize(("dtype", "most"), [("float16", 1e-3), ("q8_0", 3e-2)])
+def test_a_merge_of_the_factors_is_the_one_that_was_calibrated(
+    parts: Made, tmp_path: Path, dtype: str, most: float
+) -> None:
+    """Factors of other lengths in each adapter are made fit for the type, and by one measure."""
+    random = np.random.default_rng(0)
+    adapters, cards = {}, {}
+    for task, size in (("summary", 4e-7), ("es", 1e-6)):
+        adapter = random_adapter(parts.backbone, len(task), rank=32)
+        lengths = size * np.exp(random.normal(0, 1, 32)).astype(np.float32)
+        uneven = {module: Factors(pair.a, pair.b * lengths) for module, pair in adapter.modules.items()}
+        cards[task] = read_adapter(parts.adapters[task]).card
+        adapters[task] = tmp_path / task
+        write_adapter(Adapter(uneven, cards[task]), adapters[task], "float32")
+    start = Merge(start="factors")
+    folder = make_calibration(parts.backbone, "summary+es", adapters, tmp_path / "both", start)
+    write_bundle(tmp_path / "b", str(parts.model), list(adapters.values()), [folder], dtype=dtype)
+    bundle = open_bundle(tmp_path / "b", parts.model)
+    made_of = parts_of(bundle, check_composition(bundle, "summary+es"), calibrated=False)
+    found = read_gguf_adapter(made_of.files["merged summary+es"], bundle.layout)
+    for module, pair in start([read_adapter(adapters[task]) for task in ("summary", "es")]).modules.items():
+        far = np.linalg.norm(found.modules[module].update() - pair.update()) / pair.norm()
+        assert far < most, module
+
+
+def test_the_backbone_is_the_first_adapters_unless_it_is_named(
+    parts: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = make_adapter(parts.backbone, "es", tmp_path / "es", seed=2)
+    card = read_adapter(own).card
+    assert card
+    write_adapter(read_adapter(own).with_card(card.model_copy(update={"backbone": str(parts.model)})), own, "float32")
+    assert write_bundle(tmp_path / "b", None, [own]).backbone.name == parts.model.name
+    write_adapter(Adapter(read_adapter(own).modules), own, "float32")
+    with pytest.raises(CaloraError, match="does not say its backbone"):
+        write_bundle(tmp_path / "c", None, [own])
+    asked: list[str] = []
+    monkeypatch.setattr(
+        "calora.serving.bundle.hub_folder", lambda name: asked.append(name) or Path(parts.backbone.name)
+    )
+    edited(tmp_path / "b/bundle.json", backbone={"name": "owner/name", "sha256": "0" * 64})
+    open_bundle(tmp_path / "b")
+    open_bundle(tmp_path / "b", "other/name")
+    assert asked == ["owner/name", "other/name"]
+
+
 def test_a_name_that_is_taken_leaves_the_bundle_as_it_was(parts: Made, tmp_path: Path) -> None:
     joint = make_adapter(parts.backbone, "summary+es", tmp_path / "joint", seed=3)
     write_bundle(tmp_path / "b", str(parts.model), [*parts.adapters.values(), joint])
@@ -163,7 +210,7 @@ def test_two_that_add_at_once_both_do(parts: Made, tmp_path: Path, monkeypatch: 
 def test_a_backbone_is_named_as_everywhere(parts: Made, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("calora.serving.bundle.embedded_gguf", lambda name: parts.model)
     assert open_bundle(bundle, Path("smollm2-135m")).model == parts.model
-    with pytest.raises(CaloraError, match="nothing is no embedded backbone, no file and no folder"):
+    with pytest.raises(CaloraError, match="backbone 'nothing' is no embedded name, no file or folder"):
         open_bundle(bundle, "nothing")
     with pytest.raises(CaloraError, match="does not carry its backbone"):
         open_bundle(bundle)

@@ -14,7 +14,7 @@ def command(
     calibration: Annotated[list[Path] | None, typer.Option("--calibration", "-c", help="A composition's.")] = None,
     backbone: Annotated[
         str | None,
-        typer.Option("--backbone", "-b", help="An embedded name or a .gguf file; gemma3-270m, or the bundle's own."),
+        typer.Option("--backbone", "-b", help="A name or a .gguf file; the first adapter's, or the bundle's own."),
     ] = None,
     include_backbone: Annotated[bool, typer.Option(help="Copy the backbone into the bundle.")] = False,
     dtype: Annotated[str | None, typer.Option(help="Of the adapters: float16 (if left out), float32 or q8_0.")] = None,
@@ -28,13 +28,11 @@ def command(
     from calora.serving.bundle import check_bundle, open_bundle
     from calora.serving.bundle_sizes import sizes_table
     from calora.serving.bundle_writing import add_composition, write_bundle
-    from calora.serving.ready_made import DEFAULT_BACKBONE
 
     if adapter:
         refuse_existing(folder, force)
-        of = backbone or DEFAULT_BACKBONE
         write_bundle(
-            folder, of, adapter, calibration or (), include_backbone=include_backbone, dtype=dtype or "float16"
+            folder, backbone, adapter, calibration or (), include_backbone=include_backbone, dtype=dtype or "float16"
         )
     elif calibration or check:
         given = {"--include-backbone": include_backbone or None, "--dtype": dtype, "--force": force or None}

@@ -53,6 +53,9 @@ def command(
     options.refuse_existing(out, force)
     if fold_to is not None:
         options.refuse_existing(fold_to, force)
+        one, other = out.resolve(), fold_to.resolve()
+        if one == other or one in other.parents or other in one.parents:
+            raise CaloraError(f"{out} and {fold_to} lie in each other", "each is written whole: give two folders apart")
     if len(adapters) != len(parsed.tasks):
         raise CaloraError(
             f"{parsed} has {len(parsed.tasks)} tasks, {len(adapters)} adapters were given", "give one a task, in order"

@@ -60,13 +60,12 @@ def command(
 
     from calora.approaches import multi_step as passes_of
     from calora.approaches import one_pass
-    from calora.backbone import Backbone
     from calora.cli.show import console
     from calora.console import counting
     from calora.generation import answer_all
     from calora.report import demo_table
 
-    loaded = Backbone.load(name)
+    loaded = options.load_backbone(name, backbone or (None if cards else name))
     by_task = {task.name: one for task, one in zip(parsed.tasks, steps, strict=False)}
     passes = passes_of(loaded, parsed, by_task) if multi_step else one_pass(loaded, parsed, ready)
     title = "multi-step" if multi_step else (folder.resolve().name if folder else "zero-shot")

@@ -141,6 +141,26 @@ def warn_of_other_tasks(composition: Composition, folders: Sequence[Path], adapt
             say(f"warning: {folder} is for {adapter.card.name}, and is asked for {task.name}")
 
 
+def load_backbone(name: str, named: str | None) -> "Backbone":
+    """Load a backbone, and say how to name another one where it was not the user who named it.
+
+    Args:
+        name: Of the backbone.
+        named: What the user says; None where an adapter says so.
+
+    Raises:
+        CaloraError: It cannot be loaded.
+    """
+    from calora.backbone import Backbone
+
+    try:
+        return Backbone.load(name)
+    except CaloraError as error:
+        if named is None:
+            error.hint = f"the adapter says that it was made for {name}: name the backbone with --backbone"
+        raise
+
+
 def backbone_of(adapters: "Sequence[Adapter]", base: str | None, named: str | None) -> "Backbone":
     """The backbone that adapters are for, and that they fit.
 
@@ -152,12 +172,10 @@ def backbone_of(adapters: "Sequence[Adapter]", base: str | None, named: str | No
     Raises:
         CaloraError: Nothing says which, it cannot be loaded, or an adapter does not fit it.
     """
-    from calora.backbone import Backbone
-
     origin = named or next((adapter.card.backbone for adapter in adapters if adapter.card), base)
     if origin is None:
         raise CaloraError("the adapters do not say what backbone they are for", "name it: --backbone")
-    backbone = Backbone.load(origin)
+    backbone = load_backbone(origin, named)
     for adapter in adapters:
         backbone.check_adapter(adapter)
     return backbone
@@ -194,6 +212,8 @@ def refuse_existing(out: Path, force: bool) -> None:
     Raises:
         CaloraError: The place is taken.
     """
+    if out.name in ("", ".."):
+        raise CaloraError(f"cannot write {out}: it has no name of its own", "name the folder")
     if out.exists() and not force:
         raise CaloraError(f"{out} is there already", "choose another place, or pass --force to replace it")
 

@@ -53,10 +53,9 @@ def command(
     if name is None:
         raise CaloraError(f"{folder} does not say its backbone", "pass --backbone")
 
-    from calora.backbone import Backbone
     from calora.generation import Pass, stream
 
-    loaded = Backbone.load(name)
+    loaded = options.load_backbone(name, backbone)
     prompt = loaded.prompt(parsed) if parsed else ready.card and ready.card.prompt
     if not prompt:
         raise CaloraError(f"{folder} does not say what it answers", "pass --composition")

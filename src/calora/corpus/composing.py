@@ -24,11 +24,11 @@ from calora.corpus.records import Split, TextRecord
 from calora.corpus.sources import find_source
 from calora.corpus.teachers import Teacher
 from calora.errors import CaloraError
-from calora.storage import alone_in, fingerprint, sha256_of, write_text, writing_file
+from calora.storage import alone_in, fingerprint, read_card, sha256_of, write_text, writing_file
 
 # What may change while a run goes on: how fast and how much is asked, not what.
 _PACE = {"batch", "batch_size", "max_requests", "concurrency", "retries", "backoff", "timeout"}
-JOURNAL, RECORDS, RECIPE = "journal.jsonl", "records.jsonl", "recipe.json"
+JOURNAL, RECORDS, RECIPE, COUNTS, SHEET = "journal.jsonl", "records.jsonl", "recipe.json", "counts.json", "sample.md"
 
 
 class Entry(BaseModel, extra="forbid", frozen=True):
@@ -63,6 +63,13 @@ class Counts(BaseModel, extra="forbid", frozen=True):
     empty: dict[str, int] = {}
     kept: dict[str, int]
     dropped: dict[str, dict[str, int]]
+
+
+class _Claim(BaseModel, extra="forbid", frozen=True):
+    """What a folder is being filled with: the recipe, and file to SHA-256 of what is read."""
+
+    recipe: dict[str, Any]
+    inputs: dict[str, str]
 
 
 def compose(recipe: ComposeRecipe, out: Path) -> Counts:
@@ -110,12 +117,15 @@ def entries(out: Path) -> Iterator[Entry]:
 def _claim(out: Path, recipe: ComposeRecipe) -> None:
     """Refuse to go on in a folder of another recipe, or of files that have changed since."""
     path = out / RECIPE
-    claim = {"recipe": recipe.model_dump(mode="json"), "inputs": _inputs(recipe)}
-    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else claim
-    if _without_pace(before) != _without_pace(claim):
-        what = "other files" if before["inputs"] != claim["inputs"] else "another recipe"
+    claim = _Claim(recipe=recipe.model_dump(mode="json"), inputs=_inputs(recipe))
+    foreign = next((name for name in (JOURNAL, RECORDS, COUNTS, SHEET) if (out / name).exists()), None)
+    if foreign and not path.exists():
+        raise CaloraError(f"{out} holds a {foreign} that is not of this command", "give a folder of its own")
+    before = read_card(path, _Claim) if path.exists() else claim
+    if _without_pace(before.model_dump()) != _without_pace(claim.model_dump()):
+        what = "other files" if before.inputs != claim.inputs else "another recipe"
         raise CaloraError(f"{out} was begun with {what}", "give another folder, or remove this one")
-    write_text(path, json.dumps(claim, indent=2) + "\n")
+    write_text(path, claim.model_dump_json(indent=2) + "\n")
 
 
 def _without_pace(value: Any) -> Any:
@@ -241,5 +251,5 @@ def _written(out: Path, met: Met) -> Counts:
                 dropped.setdefault(name, Counter())[reason] += 1
     reasons = {name: dict(counted) for name, counted in dropped.items()}
     counts = Counts(read=met.read, again=met.again, empty=met.empty, kept=kept, dropped=reasons)
-    write_text(out / "counts.json", json.dumps(counts.model_dump(), indent=2) + "\n")
+    write_text(out / COUNTS, json.dumps(counts.model_dump(), indent=2) + "\n")
     return counts

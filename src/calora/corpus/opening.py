@@ -8,6 +8,8 @@ from importlib.resources import files as package_files
 from itertools import chain
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from calora.corpus.reading import Row, not_installed, rows_of
 from calora.corpus.records import Split, TextRecord
 from calora.corpus.sources import Source
@@ -31,10 +33,10 @@ def open_source(source: Source, split: Split, folder: str | Path | None = None) 
         raise CaloraError(f"{source.name} has no {split} split", f"it has {', '.join(source.files)}")
     if source.parallel:
         paths = {key: _files(source, (name,), folder)[0] for key, name in source.parallel.items()}
-        return source.read(_side_by_side(paths), split)
+        return _checked(source, split, source.read(_side_by_side(paths), split))
     # Published tables with tabs have no quoting: a mark at a cell's beginning is part of its text.
     rows = (rows_of(path, quoted=False) for path in _files(source, source.files[split], folder))
-    return source.read(chain.from_iterable(rows), split)
+    return _checked(source, split, source.read(chain.from_iterable(rows), split))
 
 
 def files_of(source: Source, split: Split, folder: str | Path | None) -> dict[str, Path]:
@@ -106,7 +108,7 @@ def open_plain(
     Args:
         path: As for `rows_of`.
         columns: What a record needs to the column that has it: `text`; where there are any `id`, `domain`, `group` and
-            `names` (of people, with commas between them); and references as FIELD or FIELD.KEY (`summary`,
+            `names` (of people, with commas between them, or a list); and references as FIELD or FIELD.KEY (`summary`,
             `summary.es`), `en` where no key is given.
         split: The split that the rows are.
         empty: Counts, by split, the rows that have no text or no reference and are passed over.
@@ -122,9 +124,10 @@ def open_plain(
         )
     for number, row in enumerate(rows_of(path), 1):
         absent = [column for column in columns.values() if column not in row]
-        if absent:
-            raise CaloraError(f"{path}: there is no column {absent[0]!r}", f"columns: {', '.join(row)}")
-        of = {name: _text(row[column]) for name, column in columns.items()}
+        if absent and number == 1:  # later ones may leave a key out, in JSON
+            raise CaloraError(f"{path}, row 1: there is no column {absent[0]!r}", f"columns: {', '.join(row)}")
+        row = {**row, **_joined(row, columns.get("names"))}
+        of = {name: _text(row.get(column), f"{path}, row {number}: {column!r}") for name, column in columns.items()}
         fields: dict[str, dict[str, str]] = {}
         for name in references:
             field, _, key = name.partition(".")
@@ -145,6 +148,34 @@ def open_plain(
         )
 
 
-def _text(value: object) -> str:
-    """A cell as text; of what is no cell of a table, a number or a word of JSON, as JSON writes it."""
+def _joined(row: Row, column: str | None) -> dict[str, str]:
+    """The cell of names where it is a list of them, as text."""
+    names = row.get(column) if column else None
+    listed = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return {column: ", ".join(names)} if column and names and listed else {}
+
+
+def _text(value: object, where: str) -> str:
+    """A cell as text; a number as it is written, and nothing for what is missing.
+
+    Raises:
+        CaloraError: It is a list, an object, or true or false.
+    """
+    if isinstance(value, list | dict | bool):
+        raise CaloraError(f"{where} holds {str(value)[:40]}", "expected text or a number in a cell")
     return "" if value is None else str(value).strip()
+
+
+def _checked(source: Source, split: Split, records: Iterator[TextRecord]) -> Iterator[TextRecord]:
+    """The records, or which of them is not what the source's are."""
+    number = 1
+    try:
+        for record in records:
+            yield record
+            number += 1
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise CaloraError(
+            f"{source.title}, {split}, record {number}: {where}: {first['msg']}", "is it this data set's own file?"
+        ) from error

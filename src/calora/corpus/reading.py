@@ -56,7 +56,15 @@ def _table(path: Path, file: TextIO, quoted: bool) -> Iterator[Row]:
         file, delimiter=_TABLES[path.suffix], quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE, strict=True
     )
     head = next(lines, [])
-    for cells in lines:
+    while True:
+        try:
+            cells = next(lines, None)
+        except csv.Error as error:
+            raise CaloraError(
+                f"{path}, line {lines.line_num}: {error}", "a quotation mark in a quoted cell is written twice"
+            ) from error
+        if cells is None:
+            return
         if not cells:
             continue
         if len(cells) != len(head):
@@ -74,6 +82,8 @@ def _objects(path: Path, file: TextIO) -> Iterator[Row]:
             continue
         try:
             value = json.loads(text)
+            if "\\ud" in text.lower():  # half of a pair, which is no character, cannot be written again
+                json.dumps(value, ensure_ascii=False).encode()
         except ValueError as error:
             raise CaloraError(f"{path}, line {number}: {error}", "expected JSON") from error
         for row in value if isinstance(value, list) and path.suffix == ".json" else [value]:

@@ -5,10 +5,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeVar
 
-from calora.corpus.composing import entries
+from calora.corpus.composing import SHEET, entries
 from calora.storage import write_text
 
-SHEET = "sample.md"
 Item = TypeVar("Item")
 
 

@@ -27,7 +27,7 @@ def write_gguf(adapter: Adapter, layout: Layout, target: Path, dtype: str) -> No
     """Write a LoRA file for llama.cpp.
 
     Args:
-        adapter: All of one rank.
+        adapter: All of one rank, its factors fit for the dtype (`fit_for`).
         layout: Of the backbone file it will be loaded on.
         target: The file.
         dtype: `float32`, `float16`, or `q8_0`: blocks of 32 along a row, so a factor whose rows are no multiple of 32
@@ -48,9 +48,9 @@ def write_gguf(adapter: Adapter, layout: Layout, target: Path, dtype: str) -> No
             writer.add_name(adapter.card.name)
             writer.add_string("adapter.lora.task_name", adapter.card.name)
         for module, update in adapter.modules.items():
-            name, factors = layout.gguf_names[module], update.for_dtype(dtype)
-            add_packed(writer, f"{name}.lora_a", factors.a, packing)
-            add_packed(writer, f"{name}.lora_b", _rows(factors.b, module, layout), packing)
+            name = layout.gguf_names[module]
+            add_packed(writer, f"{name}.lora_a", update.a, packing)
+            add_packed(writer, f"{name}.lora_b", _rows(update.b, module, layout), packing)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()

@@ -115,7 +115,7 @@ def _from_gguf(path: Path, name: str) -> Layout:
     if reader.get_field("general.type") and field(reader, "general.type", path) != "model":
         raise CaloraError(f"{path} holds no model", "expected the GGUF file of a language model")
     layers = int(field(reader, f"{architecture}.block_count", path))
-    heads = int(field(reader, f"{architecture}.attention.head_count", path))
+    heads = _heads(field(reader, f"{architecture}.attention.head_count", path), path)
     kv_heads = reader.get_field(f"{architecture}.attention.head_count_kv")
     context = reader.get_field(f"{architecture}.context_length")
     tensors = {str(tensor.name): tuple(int(side) for side in tensor.shape) for tensor in reader.tensors}
@@ -135,10 +135,16 @@ def _from_gguf(path: Path, name: str) -> Layout:
         architecture=architecture,
         layers=layers,
         heads=heads,
-        kv_heads=int(kv_heads.contents()) if kv_heads else heads,
+        kv_heads=_heads(kv_heads.contents(), path) if kv_heads else heads,
         shapes=shapes,
         context=int(context.contents()) if context else None,
     )
+
+
+def _heads(found: Any, path: Path) -> int:
+    if isinstance(found, list):
+        raise CaloraError(f"{path} tells the heads of each layer apart", "calora adapts backbones with layers alike")
+    return int(found)
 
 
 def _from_folder(folder: Path, name: str) -> Layout:

@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 import calora
-from calora.adapter import Adapter
+from calora.adapter import Adapter, fit_for
 from calora.backbone import warn_of_other_weights
 from calora.backbone_files import backbone_sha256
 from calora.errors import CaloraError
@@ -97,8 +97,9 @@ def export_adapter(
     if backbone is not None:
         _compare_weights(adapter, layout)
     fitted, error = fit_rank(adapter, rank)
-    exporter.write(fitted, layout, target, dtype)
-    files = sorted(target.iterdir()) if target.is_dir() else [target]
+    exporter.write(fit_for(dtype, [fitted])[0], layout, target, dtype)
+    # A tokenizer with several chat templates has a folder of them.
+    files = sorted(file for file in target.rglob("*") if file.is_file()) if target.is_dir() else [target]
     card = adapter.card
     manifest = Manifest(
         format=format,
@@ -113,12 +114,16 @@ def export_adapter(
         rank_before=adapter.rank,
         truncation_error=error,
         dtype=dtype,
-        sha256={file.name: sha256_of(file) for file in files},
+        sha256={_name(file, target): sha256_of(file) for file in files},
         mebibytes=round(sum(file.stat().st_size for file in files) / 2**20, 4),
         calora_version=calora.__version__,
     )
     write_text(manifest_file(target), manifest.model_dump_json(indent=2) + "\n")
     return manifest
+
+
+def _name(file: Path, target: Path) -> str:
+    return file.relative_to(target).as_posix() if target.is_dir() else file.name
 
 
 def _compare_weights(adapter: Adapter, layout: Layout) -> None:

@@ -37,9 +37,8 @@ def write_mlx(adapter: Adapter, layout: Layout, target: Path, dtype: str) -> Non
     }
     tensors = {}
     for module, update in adapter.modules.items():
-        factors = update.for_dtype(dtype)
-        tensors[f"{module}.lora_a"] = factors.a.T
-        tensors[f"{module}.lora_b"] = factors.b.T
+        tensors[f"{module}.lora_a"] = update.a.T
+        tensors[f"{module}.lora_b"] = update.b.T
     with writing_folder(target) as temporary:
         write_text(temporary / "adapter_config.json", json.dumps(config, indent=2) + "\n")
         write_tensors(temporary / "adapters.safetensors", tensors, dtype)

@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from calora.adapter import Adapter, Factors
-from calora.backbone_files import backbone_sha256
+from calora.backbone_files import backbone_sha256, hub_folder
 from calora.calibration import Calibration, check_calibration, check_order, foldable, read_calibration
 from calora.embedded import EMBEDDED, embedded_gguf
 from calora.errors import CaloraError
@@ -294,8 +294,8 @@ def _model_file(folder: Path, entry: BackboneEntry, given: str | Path | None) ->
     name = str(given or entry.name)
     if name in EMBEDDED:
         return embedded_gguf(name)
+    if given is None and "/" in name:  # a hub id: of a file there is only the name
+        return hub_folder(name)
     if given is None:
         raise CaloraError(f"{folder} does not carry its backbone {name}", "name its GGUF file")
-    if not Path(given).exists():
-        raise CaloraError(f"{name} is no embedded backbone, no file and no folder", "name the backbone's GGUF file")
-    return Path(given)
+    return Path(given) if Path(given).exists() else hub_folder(name)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import calora
-from calora.adapter import AdapterCard, adapter_sha256, read_adapter
+from calora.adapter import Adapter, AdapterCard, adapter_sha256, fit_for, read_adapter
 from calora.backbone import warn_of_other_weights
 from calora.backbone_files import backbone_sha256
 from calora.calibration import Calibration, read_calibration
@@ -32,7 +32,7 @@ from calora.storage import made_once, read_card, sha256_of, write_text, writing_
 
 def write_bundle(
     target: str | Path,
-    backbone: str,
+    backbone: str | None,
     adapters: Sequence[str | Path],
     calibrations: Sequence[str | Path] = (),
     *,
@@ -43,7 +43,8 @@ def write_bundle(
 
     Args:
         target: The folder, replaced whole if it is there.
-        backbone: An embedded name or a GGUF file; or a Hugging Face folder or hub id, which torch will run.
+        backbone: An embedded name or a GGUF file; or a Hugging Face folder or hub id, which torch will run. That of the
+            first adapter's card if None.
         adapters: Folders of single-task adapters.
         calibrations: Folders of calibrations whose parents are among them.
         include_backbone: Copy the backbone, too.
@@ -55,15 +56,16 @@ def write_bundle(
     """
     if dtype not in (known := exporters()["gguf"].dtypes):
         raise CaloraError(f"a bundle's adapters cannot be {dtype}", f"expected {', '.join(known)}")
-    layout = read_layout(backbone)
+    layout = read_layout(backbone or _own_backbone(Path(adapters[0])))
     if include_backbone and layout.path.is_dir():
-        raise CaloraError(f"{backbone} is no GGUF file", "a bundle carries a backbone as one GGUF file")
+        raise CaloraError(f"{layout.name} is no GGUF file", "a bundle carries a backbone as one GGUF file")
     sha256 = backbone_sha256(layout.name)
     names: dict[str, AdapterEntry] = {}
     compositions: dict[str, CompositionEntry] = {}
+    fitting = [fit_rank(_read_adapter(Path(folder), layout), None)[0] for folder in adapters]
     with writing_folder(Path(target)) as temporary:
-        for folder in adapters:
-            origin, entry = _add_adapter(Path(folder), layout, temporary, dtype)
+        for folder, adapter in zip(adapters, fit_for(dtype, fitting), strict=True):
+            origin, entry = _add_adapter(adapter, Path(folder), layout, temporary, dtype)
             if origin.name in names:
                 raise CaloraError(f"two adapters are for {origin.name}", "give one of each task")
             warn_of_other_weights(origin, sha256)
@@ -123,15 +125,28 @@ def _check_name(name: str, where: Path) -> None:
         raise CaloraError(f"{where} is for {name!r}", "expected the name of a task, or names joined by +")
 
 
-def _add_adapter(folder: Path, layout: Layout, target: Path, dtype: str) -> tuple[AdapterCard, AdapterEntry]:
+def _own_backbone(folder: Path) -> str:
+    card = read_adapter(folder).card
+    if card is None:
+        raise CaloraError(f"{folder} does not say its backbone", "name it with --backbone")
+    return card.backbone
+
+
+def _read_adapter(folder: Path, layout: Layout) -> Adapter:
     adapter = read_adapter(folder)
+    layout.check(adapter)
+    return adapter
+
+
+def _add_adapter(
+    adapter: Adapter, folder: Path, layout: Layout, target: Path, dtype: str
+) -> tuple[AdapterCard, AdapterEntry]:
     card = adapter.card
     if card is None or card.prompt is None:
         raise CaloraError(f"{folder} does not say its task and prompt", "bundle adapters that calora trained")
-    layout.check(adapter)
     _check_name(card.name, folder)
     file = f"adapters/{card.name}.gguf"
-    write_gguf(fit_rank(adapter, None)[0], layout, target / file, dtype)
+    write_gguf(adapter, layout, target / file, dtype)
     return card, AdapterEntry(
         file=file, sha256=sha256_of(target / file), source_sha256=adapter_sha256(folder), prompt=card.prompt
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from calora.adapter import Adapter, Factors
+from calora.adapter import Adapter, Factors, fit_for
 from calora.calibration import Calibration, fold, site_of
 from calora.embedded import cache_folder
 from calora.export.gguf import write_gguf
@@ -99,5 +99,5 @@ def _cached(bundle: Bundle, name: str, what: str, make: Callable[[], Adapter], d
     key = fingerprint([_VERSION, what, dtype, entry.sha256, str(entry.merge), parents, bundle.card.backbone.sha256])
     file = cache_folder() / "device" / f"{key}.gguf"
     if not file.exists():
-        write_gguf(fit_rank(make(), None)[0], bundle.layout, file, dtype)
+        write_gguf(fit_for(dtype, [fit_rank(make(), None)[0]])[0], bundle.layout, file, dtype)
     return file

@@ -36,6 +36,8 @@ def dialogsum(rows: Iterable[Row], split: Split) -> Iterator[TextRecord]:
         before, name = dialogue, re.sub(r"^(test_\d+)_\d+$", r"\1", name)
         (summary,) = columns(row, "summary" if "summary" in row else "summary1")
         text = dialogue.strip()
+        if not text:
+            continue
         speakers = tuple(dict.fromkeys(re.findall(r"^(#Person\d+#):", text, re.MULTILINE)))
         targets = {"summary": {"en": summary.strip()}}
         yield TextRecord(id=name, split=split, domain="dialogsum", text=text, names=speakers, targets=targets)

@@ -23,10 +23,9 @@ from calora.corpus.sources.registry import Row, columns, source
 def samsum(rows: Iterable[Row], split: Split) -> Iterator[TextRecord]:
     """Read `id`, `dialogue` and `summary`, the hub's and the authors' columns alike; another domain to test on."""
     for row in rows:
-        dialogue, summary = columns(row, "dialogue", "summary")
+        name, dialogue, summary = columns(row, "id", "dialogue", "summary")
         text = dialogue.replace("\r\n", "\n").strip()
         if text:  # one training dialogue is empty, as published
             speakers = tuple(dict.fromkeys(re.findall(r"^([^:\n]{1,40}):", text, re.MULTILINE)))
             targets = {"summary": {"en": summary.strip()}}
-            name = str(row["id"])
             yield TextRecord(id=name, split=split, domain="samsum", text=text, names=speakers, targets=targets)
