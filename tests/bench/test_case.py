@@ -33,6 +33,22 @@ def test_an_adapter_may_learn_in_another_domain_and_only_what_hangs_on_it_change
     before, after = adapter_steps(plain), adapter_steps(other)
     assert [one.key == two.key for one, two in zip(before, after, strict=True)] == [True, False]
     assert len(other.training_examples("train")(0)) == 504, "composed examples come from the corpus"
+    asked = plain.of(plain.composition.tasks[1]).settings("test")
+    assert alone.settings("test") == asked, "what only answers hangs on no file that is learnt from"
+    fewer = case_of(data={"outside": {"es": pairs}, "train": 24, "validation": 24})
+    few = fewer.of(fewer.composition.tasks[1])
+    assert few.training_settings() == alone.training_settings()
+    for split in ("train", "validation"):
+        assert few.settings(split) != alone.settings(split), "a control and a search see the records"
+
+
+def test_the_language_of_a_task_of_ones_own_words_is_part_of_the_case() -> None:
+    task = {"instruction": "Translate", "then": "translate", "label": "Translation", "role": "language"}
+    plain, spanish, other = (
+        case_of(tasks=tasks) for tasks in ({}, {"es": task | {"language": "es"}}, {"es": task | {"language": "pt"}})
+    )
+    assert "languages" not in plain.settings("test") and "languages" not in spanish.settings("test")
+    assert other.settings("test")["languages"] == ["pt"]
 
 
 def test_a_part_of_the_dialogues_and_a_domain_left_out_are_other_cases() -> None:

@@ -14,6 +14,7 @@ from .bench_runs import (
     COMPOSITIONS,
     DIALOGUES,
     HTML,
+    SEEDS,
     add_judge,
     cell_path,
     choice_path,
@@ -186,3 +187,17 @@ def test_heat_is_by_composition_and_by_domain(run: Path) -> None:
     first = [domain == by_domain.heads[0] for domain in domains]
     expected = sum(float(found[:, first].mean()) for found in scores) / len(scores)
     assert dict(by_domain.rows)[results.titles["multi-step"]][0][0] == f"{expected:.1f}"
+
+
+def test_domains_count_compositions_alike_whatever_their_seeds(run: Path, tmp_path: Path) -> None:
+    from calora.report.bench_page import _view
+
+    part = Path(shutil.copytree(run, tmp_path / "part"))
+    cell_path(part, "multi-step", COMPOSITIONS[0], SEEDS[1]).unlink()
+    results = read_results(part)
+    view = _view(results, "retrieval", None, asked=True)
+    sizes = [results.domains.count(domain) for domain in view.heats[1].heads]
+    shown = dict(view.heats[1].rows)[results.titles["multi-step"]]
+    mean = sum(float(place[0]) * size for place, size in zip(shown, sizes, strict=True) if place) / sum(sizes)
+    row = next(row for row in view.table.rows if row.label == "multi-step")
+    assert mean == pytest.approx(row.overall.mean, abs=0.1)

@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -6,9 +7,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from calora.bench.recipe import Recipe
 from calora.errors import CaloraError
 from calora.metrics import bootstrap_interval, paired_difference, smallest_detectable
 from calora.report import comparison_markdown, comparison_rows, comparison_table, pooled
+from calora.report.folder import predictions_of, read_cells
 
 from .conftest import EXAMPLES, RIGHT, answered, write_named_cell
 
@@ -35,6 +38,34 @@ def test_scores_are_seeds_by_dialogues(runs: list[Path]) -> None:
     lines = (runs[1] / "predictions/summary+es--zero-shot--tiny--1.jsonl").read_text(encoding="utf-8").splitlines()
     rouge = [json.loads(line)["scores"]["masked_rougeL"] for line in lines]
     assert pool.scores["zero-shot"]["masked_rougeL"][1].tolist() == rouge
+
+
+def test_cells_of_another_seed_that_was_begun_in_the_folder_are_none_of_the_run(
+    write_run: Callable[..., Path], runs: list[Path]
+) -> None:
+    both = write_run("both", 0)
+    shutil.copytree(write_run("later", 1), both, dirs_exist_ok=True)
+    with pytest.raises(CaloraError, match=r"both has the seeds 0, 1"):
+        pooled([both])
+    rows = [{"name": "zero-shot", "label": label} for label in RIGHT]
+    values = {"backbones": ["tiny"], "seeds": [1], "compositions": ["summary+es"], "approaches": rows}
+    (both / "recipe.json").write_text(Recipe.model_validate(values).model_dump_json(), encoding="utf-8")
+    assert (
+        pooled([both]).scores["zero-shot"]["retrieval"].tolist()
+        == pooled(runs[1:]).scores["zero-shot"]["retrieval"].tolist()
+    )
+
+
+def test_a_backbones_path_is_read_from_anywhere(
+    write_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "models/tiny").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    write_named_cell(tmp_path / "own", "zero-shot", "Zero-shot", answered(3), backbone="models/tiny")
+    assert [path.name for path in (tmp_path / "own/cells").iterdir()] == ["summary+es--zero-shot--tiny--0.json"]
+    monkeypatch.chdir("/")
+    (cell,) = read_cells(tmp_path / "own")
+    assert len(predictions_of(tmp_path / "own", cell)) == cell.n
 
 
 def test_a_run_given_twice_is_refused(runs: list[Path]) -> None:

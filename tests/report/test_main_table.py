@@ -54,7 +54,9 @@ def test_means_are_right_by_hand(table: MainTable) -> None:
 
 def test_the_family_is_named_by_the_recipe_and_has_no_controls(results: Results) -> None:
     asked = ["multi-step", {"name": "linear", "settings": ["paper", "tuned"]}, "calibration", "constant", "ceiling"]
-    assert "Holm for 3 rows" in main_table(replace(results, recipe=recipe(approaches=asked))).caption
+    asked_for = replace(results, recipe=recipe(approaches=asked))
+    assert "Holm for 3 rows" in main_table(asked_for).caption
+    assert "Holm for 4 rows" in main_table(asked_for, against="constant").caption
 
 
 def test_the_share_that_teaching_keeps_is_told(results: Results, table: MainTable) -> None:

@@ -3,11 +3,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from calora.bench.case import Case, Workplace
 from calora.report.reading import read_results
 from calora.report.results import category, paired_scores, scores_of
 from calora.tasks import Composition
 
-from .bench_runs import COMPOSITIONS, DIALOGUES, SEEDS, cell_path, hits, write_bench_run
+from .bench_runs import (
+    BACKBONE,
+    COMPOSITIONS,
+    DIALOGUES,
+    SEEDS,
+    answers,
+    cell_path,
+    hits,
+    recipe,
+    write_answers,
+    write_bench_run,
+)
 
 
 @pytest.fixture
@@ -21,6 +33,17 @@ def test_a_composition_with_fewer_seeds_counts_as_much(run: Path) -> None:
     assert table.shape == (3, DIALOGUES)
     assert np.array_equal(table[0], hits("multi-step", "summary+es", 0))
     assert np.array_equal(table[1], sum(hits("multi-step", "reply+casual", seed) for seed in SEEDS) / 2)
+
+
+def test_a_run_of_secondary_tasks_alone_has_domains(tmp_path: Path) -> None:
+    asked = recipe(compositions=["casual+fr"], approaches=["multi-step"], search=None)
+    place = Workplace(asked)
+    examples = Case(place, BACKBONE, asked.parse("casual+fr"), 0).evaluation_examples("test")
+    good = np.full(len(examples), 100.0)
+    write_answers(tmp_path, place, examples, answers(examples, good), ("multi-step", "Multi-step", "casual+fr", 0))
+    (tmp_path / "recipe.json").write_text(asked.model_dump_json(), encoding="utf-8")
+    results = read_results(tmp_path)
+    assert results.domains == [example.domain for example in examples]
 
 
 def test_rows_are_paired_on_what_both_have(run: Path) -> None:

@@ -251,10 +251,20 @@ class Case:
         """Whether this is a single task whose adapter learns from pairs of another domain."""
         return str(self.composition) in self.recipe.data.outside
 
+    def training_settings(self) -> dict[str, Any]:
+        """As `settings`, of an adapter: one that learns from a file of its own sees no records."""
+        if not self._outside:
+            return self.settings("train", "validation")
+        return self.settings() | {"outside": self.place.outside_key(str(self.composition))}
+
     def settings(self, *splits: Split) -> dict[str, Any]:
         """What everything made here depends on: the backbone, the seed, the prompt's words and the data."""
-        outside = self.place.outside_key(str(self.composition)) if self._outside and splits else None
-        languages = [task.language for task in self.composition.tasks if task.language and task.name not in TASKS]
+        outside = self.place.outside_key(str(self.composition)) if self._outside and "train" in splits else None
+        languages = [
+            task.language
+            for task in self.composition.tasks
+            if task.language and (task.name not in TASKS or task.language != task.name)
+        ]
         part = {
             "reading": self.place.reading_sha256(self.backbone_name),
             "examples": self.examples,
@@ -268,11 +278,7 @@ class Case:
             "words": [self.composition.instruction, self.composition.label],
             "fields": [task.key for task in self.composition.tasks],
             "seed": self.seed,
-            "data": {
-                split: self.place.data_key(split, self.composition)
-                for split in splits
-                if split == "test" or outside is None  # what learns from a file of its own sees no other
-            },
+            "data": {split: self.place.data_key(split, self.composition) for split in splits},
             **{name: value for name, value in part.items() if value is not None},
         }
 

@@ -84,7 +84,7 @@ def expert_step(
         )
         write_adapter(adapter, target)
 
-    settings = case.settings("train", "validation") | {
+    settings = case.training_settings() | {
         "version": ADAPTER_VERSION,
         "training": training.model_dump(),
         "rank": rank,

@@ -3,10 +3,12 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 
+from calora.bench.recipe import Recipe
 from calora.bench.rows import choice_file
 from calora.errors import CaloraError
 from calora.metrics import mean_score
@@ -72,6 +74,7 @@ def write_bench_page(results: Results, measure: Measure = "retrieval", against: 
         name=results.run.resolve().name,
         backbones=sorted({cell.backbone for cell in cells}),
         seeds=sorted({cell.seed for cell in cells}),
+        first=_first(results.recipe),
         dialogues=len(results.dialogues),
         compositions=results.compositions,
         tasks=len({task for name in results.compositions for task in results.recipe.parse(name).tasks}),
@@ -121,13 +124,21 @@ def _heats(results: Results, table: MainTable) -> list[Heat]:
     for (label, name), found in scores.items():
         of["composition"][label, name] = mean_score(found)
     for row in table.rows:
-        everything = np.concatenate([found for (label, _), found in scores.items() if label == row.label])
+        tables = [found for (label, _), found in scores.items() if label == row.label]
         for domain in sorted(set(domains)):
-            part = everything[:, [one == domain for one in domains]]
-            if not np.isnan(part).all():
-                of["domain"][row.label, domain] = float(np.nanmean(part))
+            parts = [found[:, [one == domain for one in domains]] for found in tables]
+            # Compositions count alike, as they do in the table.
+            means = [float(np.nanmean(part)) for part in parts if not np.isnan(part).all()]
+            if means:
+                of["domain"][row.label, domain] = fmean(means)
     heads = {"composition": list(results.compositions), "domain": sorted(set(domains))}
     return [_heat(name, heads[name], table, means) for name, means in of.items()]
+
+
+def _first(recipe: Recipe) -> str:
+    """Which repeat the browser shows: the recipe's first."""
+    seed = f"seed {recipe.seeds[0]}"
+    return seed if len(recipe.backbones) == 1 else f"{seed} on {recipe.backbones[0]}"
 
 
 def _heat(name: str, heads: list[str], table: MainTable, means: dict[tuple[str, str], float]) -> Heat:

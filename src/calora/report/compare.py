@@ -113,6 +113,7 @@ def _caption(pool: Pool) -> str:
         "Below a mean, or in brackets, its 95 % bootstrap interval over dialogues; p of the paired sign-flip test, "
         "not adjusted for the number of rows; "
         "can show: the smallest difference seen with 80 % power."
+        + (f" Not all cells are of one making: {'; '.join(pool.mixed)}." if pool.mixed else "")
     )
 
 

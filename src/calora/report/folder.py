@@ -4,21 +4,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from calora.bench.cells import Cell, cell_stem, predictions_file, read_cell, read_predictions
-from calora.bench.recipe import CONTROL
+from calora.bench.cells import Cell, asked_places, place_of, predictions_file, read_cell, read_predictions
+from calora.bench.recipe import CONTROL, Recipe
 from calora.errors import CaloraError
+from calora.storage import read_card, slug
 from calora.tasks import Composition
 
 _ORDER = ("zero-shot", "adapter", "linear", "linear-tuned", "multi-step", "constant", "neighbour", "ceiling")
 
 
 def read_cells(run: Path) -> list[Cell]:
-    """Read all cells of a run, in the order of the demo's table.
+    """Read the cells of a run that its recipe asks for, or all where there is none, in the order of the demo's table.
 
     Raises:
-        CaloraError: The folder holds no cells, or one of them is damaged.
+        CaloraError: The folder holds no such cells, or one of them is damaged.
     """
     cells = [read_cell(path) for path in sorted((run / "cells").glob("*.json"))]
+    recipe = run / "recipe.json"
+    if recipe.exists():  # a run of another seed or preset may have begun in the folder
+        asked = set(asked_places(read_card(recipe, Recipe)))
+        cells = [cell for cell in cells if place_of(cell) in asked]
     if not cells:
         raise CaloraError(f"{run} holds no cells", "give the folder of a run that got as far as its first result")
     return sorted(cells, key=_place)
@@ -30,7 +35,7 @@ def predictions_of(run: Path, cell: Cell) -> list[dict[str, Any]]:
     Raises:
         CaloraError: They are missing or damaged, or fewer or more than the cell says.
     """
-    path = run / "cells" / f"{cell_stem(cell.composition, cell.approach, cell.backbone, cell.seed)}.json"
+    path = _file_of(run, cell)
     hint = f"remove {path} and run again"
     try:
         rows = read_predictions(path)
@@ -39,6 +44,17 @@ def predictions_of(run: Path, cell: Cell) -> list[dict[str, Any]]:
     if len(rows) != cell.n:
         raise CaloraError(f"{predictions_file(path)} has {len(rows)} lines, its cell speaks of {cell.n}", hint)
     return rows
+
+
+def _file_of(run: Path, cell: Cell) -> Path:
+    """Where a cell lies; how its backbone is written there hangs on where the run was started."""
+    place = cell.composition, cell.approach, cell.backbone, cell.seed
+    pattern = f"{slug(f'{cell.composition}--{cell.approach}')}--*--{cell.seed}.json"
+    for path in sorted((run / "cells").glob(pattern)):
+        found = read_cell(path)
+        if (found.composition, found.approach, found.backbone, found.seed) == place:
+            return path
+    raise CaloraError(f"{run} has no cell of {' '.join(map(str, place))}", "run again")
 
 
 def is_own(cell: Cell) -> bool:

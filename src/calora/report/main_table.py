@@ -184,7 +184,7 @@ def _compared(results: Results, labels: Sequence[str], reference: str | None, me
     }
     tables = {label: pair for label, pair in tables.items() if pair[0].size}
     differences = {label: paired_difference(*pair) for label, pair in tables.items()}
-    adjusted = holm({label: difference.p for label, difference in differences.items()}, _family(results))
+    adjusted = holm({label: difference.p for label, difference in differences.items()}, _family(results, reference))
     shared = {label: shared_repeats(results, (label, reference), measure) for label in tables}
     cells = {label: sum(map(len, common.values())) for label, common in shared.items()}
     return {
@@ -193,7 +193,7 @@ def _compared(results: Results, labels: Sequence[str], reference: str | None, me
     }
 
 
-def _family(results: Results) -> int:
+def _family(results: Results, reference: str) -> int:
     """How many comparisons the recipe asks for, whether or not they could be made."""
     known = approaches()  # of a package that is not here there are only cells
     rows = [
@@ -202,7 +202,7 @@ def _family(results: Results) -> int:
         for setting in row.settings
         if row.name not in known or not known[row.name].control
     ]
-    return len(set(rows) - results.controls) - 1
+    return len(set(rows) - {*results.controls, reference})
 
 
 def _kept(results: Results, measure: Measure) -> str:
@@ -283,8 +283,8 @@ def _caption(results: Results, measure: Measure, reference: str | None, rows: Se
     if reference is not None:
         said += (
             f" Differences to {results.titles[reference]} are paired by dialogue, on the compositions and seeds that "
-            f"both have; p of the sign-flip test, adjusted by Holm for {_family(results)} rows, bold below {LEVEL:g}; "
-            "can show: the smallest difference seen with 80 % power."
+            f"both have; p of the sign-flip test, adjusted by Holm for {_family(results, reference)} rows, "
+            f"bold below {LEVEL:g}; can show: the smallest difference seen with 80 % power."
         )
     full = {name: len(members) for name, members in results.categories.items()}
     if any(part.compositions < full[name] for row in rows for name, part in row.categories.items()):

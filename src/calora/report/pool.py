@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from calora.bench.cells import Cell
 from calora.errors import CaloraError
 from calora.report.folder import composed, is_control, predictions_of, read_cells
+from calora.report.reading import mixed
 
 Measure = Literal["retrieval", "masked_rougeL", "in_language"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
@@ -30,6 +31,7 @@ class Pool:
         titles: Approach to its title, in the order of a table.
         controls: Those approaches that are control rows.
         scores: Approach to measure to scores [seeds, dialogues].
+        mixed: In what the cells differ that should be the same for all, a sentence each.
     """
 
     composition: str
@@ -40,6 +42,7 @@ class Pool:
     titles: dict[str, str]
     controls: frozenset[str]
     scores: dict[str, dict[Measure, NDArray[np.float64]]]
+    mixed: tuple[str, ...] = ()
 
 
 def pooled(runs: Sequence[Path]) -> Pool:
@@ -58,8 +61,9 @@ def pooled(runs: Sequence[Path]) -> Pool:
         raise CaloraError("no runs to compare", "give at least one run folder")
     if len(set(runs)) < len(runs):
         raise CaloraError("a run is given twice", "give each once")
-    tables = {run: {cell.approach: cell for cell in composed(read_cells(run))} for run in runs}
-    _check_heads(tables)
+    read = {run: composed(read_cells(run)) for run in runs}
+    _check_heads(read)
+    tables = {run: {cell.approach: cell for cell in cells} for run, cells in read.items()}
     approaches = list(dict.fromkeys(approach for cells in tables.values() for approach in cells))
     for run, cells in tables.items():
         for approach in [*approaches, *BASELINES]:
@@ -96,23 +100,27 @@ def pooled(runs: Sequence[Path]) -> Pool:
         titles={approach: _title([cells[approach] for cells in tables.values()]) for approach in approaches},
         controls=frozenset(approach for approach in approaches if is_control(first[approach])),
         scores=scores,
+        mixed=mixed([cell for cells in tables.values() for cell in cells.values()]),
     )
 
 
-def _check_heads(tables: dict[Path, dict[str, Cell]]) -> None:
-    """Refuse runs that cannot be pooled: another composition or backbone, or a seed twice."""
+def _check_heads(tables: dict[Path, list[Cell]]) -> None:
+    """Refuse runs that cannot be pooled: another composition or backbone, several seeds in one, or a seed twice."""
     wanted: tuple[str, str] | None = None
     seeds: dict[int, Path] = {}
     for run, cells in tables.items():
-        for approach, cell in cells.items():
+        for cell in cells:
             found = (cell.composition, cell.backbone)
             wanted = wanted or found
             if found != wanted:
                 raise CaloraError(
-                    f"{run}: {approach} is {' on '.join(found)}, expected {' on '.join(wanted)}",
+                    f"{run}: {cell.approach} is {' on '.join(found)}, expected {' on '.join(wanted)}",
                     "compare runs of one composition on one backbone",
                 )
-        seed = next(iter(cells.values())).seed
+        found_seeds = sorted({cell.seed for cell in cells})
+        if len(found_seeds) > 1:
+            raise CaloraError(f"{run} has the seeds {', '.join(map(str, found_seeds))}", "give a run a seed")
+        (seed,) = found_seeds
         if seed in seeds:
             raise CaloraError(f"{run} has seed {seed}, as {seeds[seed]} has", "give each seed once")
         seeds[seed] = run

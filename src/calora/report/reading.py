@@ -51,8 +51,11 @@ def read_results(run: Path) -> Results:
     heads: dict[str, Cell] = {}
     for (label, _), entry in entries.items():
         heads.setdefault(label, next(iter(entry.cells.values())))
+    alike = dict.fromkeys(heads, True)
+    for (label, _), entry in entries.items():
+        alike[label] &= all(cell.options == heads[label].options for cell in entry.cells.values())
     given = {
-        label: _title(row, setting, heads[label])
+        label: _title(row, setting, heads[label], alike[label])
         for row in recipe.approaches
         for setting in row.settings
         if (label := row.label_of(setting)) in heads
@@ -76,14 +79,15 @@ def read_results(run: Path) -> Results:
     )
 
 
-def _title(row: ApproachRecipe, setting: Setting, cell: Cell) -> str:
+def _title(row: ApproachRecipe, setting: Setting, cell: Cell, alike: bool) -> str:
     """The title of a row, and the settings that it has instead of the published ones, unless the recipe's words say so.
 
-    A row of a package that is not here has the title that its cell has.
+    Settings in which the row's cells differ, as they were chosen for each backbone, are not told. A row of a package
+    that is not here has the title that its cell has.
     """
     named = bool(row.title or row.label)
     title = row.title_of(setting, CONTROL if is_control(cell) else "") if named else cell.title
-    if not cell.options or (named and setting == "paper"):
+    if not cell.options or not alike or (named and setting == "paper"):
         return title
     return f"{title} ({', '.join(f'{key} {value}' for key, value in cell.options.items())})"
 
@@ -163,7 +167,7 @@ def _check_provenance(path: Path, cell: Cell, workplace: Workplace) -> None:
 
 
 def mixed(cells: Sequence[Cell]) -> tuple[str, ...]:
-    """What is not the same for all cells of a backbone, or of a backbone and a seed, though a comparison needs it.
+    """What is not the same for all cells of a backbone and a seed, though a comparison needs it.
 
     Cells of another processor or precision differ by more than rounding: one other token, and a greedy answer goes on
     otherwise. Adapters are made anew where an artefact was lost.

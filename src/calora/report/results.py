@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from calora.bench.cells import Cell
 from calora.bench.recipe import Recipe
-from calora.corpus import Example
+from calora.corpus import Example, record_id
 from calora.tasks import Composition
 
 Measure = Literal["retrieval", "masked_rouge", "rouge", "in_language", "judge", "llm_judge"]
@@ -85,7 +85,11 @@ class Results:
     @property
     def domains(self) -> list[str]:
         """Of each dialogue."""
-        known = {example.id: example.domain for examples in self.examples.values() for example in examples}
+        known = {
+            record_id(example, self.recipe.parse(name)): example.domain
+            for name, examples in self.examples.items()
+            for example in examples
+        }
         return [known[name] for name in self.dialogues]
 
     @property
