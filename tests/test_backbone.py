@@ -211,6 +211,9 @@ LLAMA3 = """{%- if not date_string is defined %}
 {%- endif %}
 {{- "Today Date: " + date_string + "\\n\\n" }}
 {%- for message in messages %}{{ message.content }}{% endfor %}<|eot_id|>"""
+SMOLLM3 = """{%- set today = strftime_now("%d %B %Y") -%}
+{{- "Today Date: " ~ today + "\\n\\n" }}
+{%- for message in messages %}{{ message.content }}{% endfor %}<|eot_id|>"""
 PLAIN = "{% for message in messages %}<s>{{ message.content }}{% endfor %}</s>model:"
 
 
@@ -219,6 +222,7 @@ PLAIN = "{% for message in messages %}<s>{{ message.content }}{% endfor %}</s>mo
     [
         (QWEN3, "<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"),
         (LLAMA3, "Today Date: 26 Jul 2024\n\n", "<|eot_id|>"),
+        (SMOLLM3, "Today Date: 26 Jul 2024\n\n", "<|eot_id|>"),
         (PLAIN, "<s>", "</s>model:"),
     ],
 )

@@ -162,7 +162,10 @@ def chat_text(tokenizer: Any, message: str) -> str:
     """
     messages = [{"role": "user", "content": message}]
     # An answer is one line, without thoughts before it, and a prompt the same every day: Llama 3's prints the date.
-    variables = {"enable_thinking": False, "date_string": _DATE}
+    variables: dict[str, Any] = {"enable_thinking": False, "date_string": _DATE}
+    template = str(tokenizer.get_chat_template())
+    if "strftime_now(" in template:  # some ask for today's whatever they are given
+        variables["chat_template"] = re.sub(r"strftime_now\([^)]*\)", repr(_DATE), template)
     return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **variables))
 
 

@@ -14,5 +14,9 @@ class CaloraError(Exception):
         self.hint = hint
 
 
+class FolderError(CaloraError):
+    """What lies in a folder is in the way, whatever was asked for: a damaged file, another training's checkpoints."""
+
+
 class MachineError(CaloraError):
     """The machine or the network failed, whatever was asked for: a full disk, a hub that does not answer."""

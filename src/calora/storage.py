@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
-from calora.errors import CaloraError, MachineError
+from calora.errors import CaloraError, FolderError, MachineError
 
 Card = TypeVar("Card", bound=BaseModel)
 Array = NDArray[np.float32]
@@ -83,7 +83,7 @@ def _locked(file: Path, timeout: float) -> Iterator[None]:
         file.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout as error:
-        raise CaloraError(f"another process works in {file.parent}", "wait for it, or give another folder") from error
+        raise FolderError(f"another process works in {file.parent}", "wait for it, or give another folder") from error
     except OSError as error:
         raise _os_problem(error, file.parent) from error
     try:
@@ -163,7 +163,7 @@ def numbered_lines(path: Path) -> list[tuple[int, str]]:
         # Editors of Windows begin a file with a mark; JSON may hold other line breaks, such as U+2028.
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise CaloraError(f"{path} cannot be read: {error}", "expected a UTF-8 file of JSON lines") from error
+        raise FolderError(f"{path} cannot be read: {error}", "expected a UTF-8 file of JSON lines") from error
     return [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
 
 
@@ -193,13 +193,13 @@ def read_card(path: Path, model: type[Card]) -> Card:
     try:
         return model.model_validate_json(path.read_bytes())
     except FileNotFoundError as error:
-        raise CaloraError(f"{path} is missing", f"expected a {model.__name__} in JSON there") from error
+        raise FolderError(f"{path} is missing", f"expected a {model.__name__} in JSON there") from error
     except OSError as error:
-        raise CaloraError(f"{path} cannot be read: {error}", f"expected a {model.__name__} in JSON there") from error
+        raise FolderError(f"{path} cannot be read: {error}", f"expected a {model.__name__} in JSON there") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise CaloraError(f"{path}: {where}: {first['msg']}", f"expected a {model.__name__} in JSON") from error
+        raise FolderError(f"{path}: {where}: {first['msg']}", f"expected a {model.__name__} in JSON") from error
 
 
 def read_recipe_file(path: Path, model: type[Card]) -> Card:
@@ -241,7 +241,7 @@ def read_tensors(path: Path) -> dict[str, Array]:
             f"{path} is missing", "an adapter or calibration folder holds a JSON file and its tensors"
         ) from error
     except (SafetensorError, OSError, ValueError, AttributeError, KeyError) as error:  # it lacks types of 4 and 8 bits
-        raise CaloraError(f"{path} is not a whole safetensors file: {error}", "copy or make the file again") from error
+        raise FolderError(f"{path} is not a whole safetensors file: {error}", "copy or make the file again") from error
     result = {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
     for name, tensor in result.items():
         if not np.isfinite(tensor).all():

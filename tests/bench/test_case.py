@@ -42,6 +42,11 @@ def test_an_adapter_may_learn_in_another_domain_and_only_what_hangs_on_it_change
         assert few.settings(split) != alone.settings(split), "a control and a search see the records"
 
 
+def test_few_dialogues_are_of_all_domains() -> None:
+    few = replace(case_of(), examples=30)
+    assert len({example.domain for example in few.training_examples("train")(0)}) == 12
+
+
 def test_the_language_of_a_task_of_ones_own_words_is_part_of_the_case() -> None:
     task = {"instruction": "Translate", "then": "translate", "label": "Translation", "role": "language"}
     plain, spanish, other = (

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,28 @@ def test_what_is_trained_is_counted_once(tmp_path: Path) -> None:
     assert (found.fetched, found.unknown) == ([], [])
     assert 0.5 < found.memory["smollm2-135m"] < 4
     assert found.stored == pytest.approx(3 * 2 * 9_768_960 / 1e9)
+
+
+def test_what_is_there_needs_no_training_and_what_changed_is_not_there(tmp_path: Path) -> None:
+    study = RECIPES.parent / "results/studies/kind"
+    shutil.copytree(study / "cells", tmp_path / "run/cells")
+    recipe = read_recipe(RECIPES / "studies/kind.yaml")
+    found = forecast(recipe, tmp_path / "run", Store(tmp_path / "store"))
+    assert (found.cells, found.work) == ((7, 7), {})
+    changed = recipe.model_copy(update={"max_tokens": 48})
+    assert forecast(changed, tmp_path / "run", Store(tmp_path / "store")).cells == (7, 0)
+
+
+def test_a_packed_backbone_is_as_the_plain_one(tmp_path: Path) -> None:
+    found = forecast(recipe_of(backbones=["smollm2-135m:4bit"]), tmp_path / "run", Store(tmp_path / "store"))
+    assert (found.fetched, found.unknown) == ([], [])
+
+
+def test_a_row_that_would_fail_is_told_and_the_others_are_counted(tmp_path: Path) -> None:
+    rows = ["multi-step", {"name": "adapter-of", "options": {"place": 2}}]
+    found = forecast(recipe_of(approaches=rows), tmp_path / "run", Store(tmp_path / "store"))
+    assert found.work["adapter"].wanted == 3
+    assert found.unknown[0] == "adapter-of on summary+es: summary+es has no task at place 2"
 
 
 def test_a_search_is_counted_with_its_candidates(tmp_path: Path) -> None:

@@ -192,6 +192,7 @@ def test_a_cell_of_other_settings_is_set_aside_before_it_is_answered_again(
 
     monkeypatch.setattr("calora.bench.grid.answer_cell", full)
     other = grid(**asked, max_tokens=5)
+    (tmp_path / "run/recipe.json").write_text(other.recipe.model_dump_json(indent=2) + "\n", encoding="utf-8")
     with pytest.raises(MachineError):
         other.cell(other.places()[0])
     assert not cell.exists()
@@ -206,6 +207,50 @@ def test_the_time_left_is_told_from_what_earlier_runs_took(grid: Callable[..., G
     begun = grid(approaches=["calibration"], compositions=["summary+es"])
     begun._estimate(begun.places())
     assert begun.progress.left == 200  # two adapters, and as long for a calibration and a cell
+    begun._there = {"one that is there": 10.0}
+    begun._estimate(begun.places())
+    assert begun.progress.left == 100 + 30 + 10  # a calibration for the mean of both
+
+
+def test_what_cannot_be_read_is_made_again_and_what_is_there_is_not_counted(
+    grid: Callable[..., Grid], tmp_path: Path
+) -> None:
+    asked = {"approaches": ["constant", "neighbour"], "compositions": ["summary+es"], "search": None}
+    grid(**asked).go()
+    damaged, whole = sorted((tmp_path / "run/cells").glob("*.json"))
+    before = damaged.read_text(encoding="utf-8")
+    damaged.write_text("", encoding="utf-8")
+    again = grid(**asked)
+    with pytest.warns(UserWarning, match=r"1 cell of .* or cannot be read"):
+        assert len(again.go()) == 2
+    assert not again.progress.failed
+    assert json.loads(damaged.read_text(encoding="utf-8"))["key"] == json.loads(before)["key"]
+    assert set(again._there) == {whole.stem}
+
+
+def test_a_split_that_has_nothing_to_learn_from_is_told_first(grid: Callable[..., Grid], tmp_path: Path) -> None:
+    texts = [
+        {
+            "id": f"{split}-{number}",
+            "split": split,
+            "text": f"Ann: Number {number} of {split}.",
+            "names": ["Ann"],
+            "targets": {
+                "summary": {"en": f"Ann tells of {number}."} | ({} if split == "validation" else {"es": "Ana."})
+            },
+        }
+        for split in ("train", "validation", "test")
+        for number in range(4)
+    ]
+    path = tmp_path / "records.jsonl"
+    path.write_text("".join(json.dumps(text) + "\n" for text in texts), encoding="utf-8")
+    asked = {"data": {"records": [str(path)]}, "compositions": ["summary+es"], "search": None}
+    grid(**asked, approaches=["constant"]).prepare()
+    with pytest.raises(CaloraError, match=r"no validation record of `data` has a reference for (es|summary\+es)"):
+        grid(**asked, approaches=["calibration"]).prepare()
+    searched = {"search": {"compositions": ["reply+de"]}, "approaches": [{"name": "linear", "settings": ["tuned"]}]}
+    with pytest.raises(CaloraError, match=r"has a reference for (es|de|reply)"):
+        grid(**(asked | searched)).prepare()
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from calora.backbone import Backbone
 from calora.bench.cells import read_cell, read_predictions
 from calora.bench.grid import Grid
 from calora.bench.progress import failures
-from calora.bench.ray_runner import Outcome, _grid, go_on_ray, make_cell
+from calora.bench.ray_runner import Outcome, _absolute, _grid, go_on_ray, make_cell
 from calora.bench.recipe import Recipe
 from calora.bench.store import Store
 from calora.errors import CaloraError
@@ -177,3 +177,17 @@ def test_a_worker_keeps_its_grid_and_does_as_the_first_process_was_told(llama: B
     cell = run / "cells" / f"{places[0].name}.json"
     assert read_cell(cell).costs.times_bare is None
     assert read_predictions(cell)[0]["text"]
+    other = recipe.model_copy(update={"max_tokens": 5})
+    with pytest.warns(UserWarning, match="2 cells of"):
+        Grid(other, run, Store(store)).prepare()
+    cells = sorted((run / "cells").glob("*.json"))
+    outcome = make_cell(*asked, places[0].name, False, True)  # of a worker of the run before
+    assert "another process works in" in outcome.failed
+    assert sorted((run / "cells").glob("*.json")) == cells == []
+
+
+def test_a_worker_finds_a_packed_backbone_too(llama: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(llama.name).parent)
+    names = ["llama", "llama:4bit", "gemma3-270m:4bit", "owner/name:8bit"]
+    found = _absolute(Recipe.model_validate(RECIPE | {"backbones": names})).backbones
+    assert found == (llama.name, f"{llama.name}:4bit", "gemma3-270m:4bit", "owner/name:8bit")

@@ -53,6 +53,14 @@ def test_the_settings_of_an_approach_may_have_compositions_of_their_own(tmp_path
             "approaches.1.setting: Extra inputs are not permitted",
         ),
         (("search: {compositions: [summary+es], budget: 6}", ""), "a tuned row needs `search`"),
+        (
+            ("approaches:", "adapter: {learning_rate: 1.0e-3, seed: 7}\napproaches:"),
+            "`seed` of `adapter` would be ignored",
+        ),
+        (
+            ("approaches:", "calibration: {learning_rate: 0}\napproaches:"),
+            "calibration.learning_rate: Input should be gr",
+        ),
         (("label: row scale", "label: linear"), "two approaches are labelled linear"),
         (("label: row scale", "label: own-scale"), "the label own-scale is the demo's"),
         (("role: tone", "role: colour"), "tasks.shout.role: Input should be"),

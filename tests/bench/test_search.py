@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from calora.bench.cells import read_cell
 from calora.bench.search import Search, choose
 from calora.bench.store import StepFailedError
-from calora.errors import CaloraError
+from calora.errors import CaloraError, FolderError
 from calora.storage import writing_folder
 from calora.tasks import Composition
 
@@ -64,7 +65,11 @@ def full_disk(path: Path) -> CaloraError:
 
 @pytest.mark.parametrize("in_a_step", [True, False])
 def test_what_says_nothing_of_the_candidate_ends_the_search(search: Search, in_a_step: bool) -> None:
-    for reason in (full_disk(search.path.with_name("x")), OSError("no space left")):
+    damaged = search.path.with_name("cell.json")
+    damaged.write_text("", encoding="utf-8")
+    with pytest.raises(FolderError, match="Invalid JSON") as unread:
+        read_cell(damaged)
+    for reason in (full_disk(search.path.with_name("x")), OSError("no space left"), unread.value):
         error = diverged(reason) if in_a_step else reason
         with pytest.raises(type(error)):
             choose(search, scoring({3.0: error}))

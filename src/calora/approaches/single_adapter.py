@@ -4,6 +4,7 @@ from calora.approaches.one_pass import one_pass
 from calora.approaches.registry import Plan, approach
 from calora.bench.case import Case
 from calora.bench.making import adapter_step
+from calora.errors import CaloraError
 
 
 @approach("primary-adapter", "Primary adapter")
@@ -25,7 +26,12 @@ def adapter_of(case: Case, place: int = 0) -> Plan:
     Args:
         case: What is asked for.
         place: Of the task in the composition; -1 is the last.
+
+    Raises:
+        CaloraError: The composition has no such task.
     """
+    if not -len(case.composition.tasks) <= place < len(case.composition.tasks):
+        raise CaloraError(f"{case.composition} has no task at place {place}", "places are counted from 0")
     return Plan(
         lambda backbone, values: one_pass(backbone, case.composition, values[0]),
         (adapter_step(case, case.composition.tasks[place]),),

@@ -232,10 +232,12 @@ class Case:
         if self.without is not None and self.without not in domains:
             raise CaloraError(f"no dialogue is of the domain {self.without}", f"domains: {', '.join(sorted(domains))}")
         records = [r for r in self.place.records_of(split, self.composition) if r.domain != self.without]
+        if not records and self.without is None:
+            raise no_records(split, self.composition)
         if not records:
             raise CaloraError(f"without {self.without} no {split} dialogue is left", "take more dialogues in `data`")
         if split == "train":
-            records = spread(records, self.examples)
+            records = spread(records, self.examples, least=1)
         return partial(_examples, records, self.composition, self.seed)
 
     def training_texts(self, split: Split) -> list[Example]:
@@ -281,6 +283,14 @@ class Case:
             "data": {split: self.place.data_key(split, self.composition) for split in splits},
             **{name: value for name, value in part.items() if value is not None},
         }
+
+
+def no_records(split: Split, composition: Composition) -> CaloraError:
+    """What is said where a split has nothing for a composition."""
+    return CaloraError(
+        f"no {split} record of `data` has a reference for {composition}",
+        "give records of that split, or `deal` them when you compose",
+    )
 
 
 def _plain(text: str) -> str:

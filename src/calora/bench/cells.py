@@ -225,11 +225,11 @@ def lock_of(path: Path) -> str:
 
 
 def cell_at(path: Path) -> Cell | None:
-    """The cell in a file; None if there is none, which another process may bring about, or end, at any time."""
+    """The cell in a file; None if there is none, or what cannot be read as one, as after a power cut."""
     try:
         return read_cell(path)
     except CaloraError:
-        return read_cell(path) if path.exists() else None
+        return None
 
 
 def set_aside(path: Path) -> None:

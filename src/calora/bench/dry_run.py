@@ -1,20 +1,19 @@
 """What a recipe would fetch, train, store and need, without doing any of it."""
 
 import statistics
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from calora.bench.case import Workplace
+from calora.bench.cells import cell_at
 from calora.bench.grid import Grid
 from calora.bench.recipe import Recipe
 from calora.bench.rows import Place
-from calora.bench.search import Search
 from calora.bench.store import Step, Store
 from calora.corpus import AnyRecord, Split, fields_for, spread
 from calora.embedded import EMBEDDED
-from calora.errors import CaloraError
+from calora.packing import split_packing
 from calora.sizes import KNOWN_MODELS, Model, adapter_parameters
 from calora.tasks import Composition
 
@@ -70,7 +69,8 @@ class Unfetched(Workplace):
 
     def is_here(self, backbone: str) -> bool:
         """Whether a backbone needs no hub."""
-        return backbone in EMBEDDED or Path(backbone).exists()
+        plain, _ = split_packing(backbone)
+        return plain in EMBEDDED or Path(plain).exists()
 
     def sha256(self, name: str) -> str:
         """Of a backbone, or a name for it."""
@@ -141,7 +141,7 @@ def forecast(recipe: Recipe, run: Path, store: Store) -> Forecast:
         CaloraError: The recipe asks for what there is not.
     """
     found, place = Forecast(), Unfetched(recipe)
-    models = {name: KNOWN_MODELS.get(name) for name in recipe.backbones}
+    models = {name: KNOWN_MODELS.get(split_packing(name)[0]) for name in recipe.backbones}
     for name, model in models.items():
         if not place.is_here(name):
             found.fetched.append(
@@ -155,12 +155,13 @@ def forecast(recipe: Recipe, run: Path, store: Store) -> Forecast:
     found.fetched += [(f"{path}, by calora compose-data", None) for path in (*place.missing, *absent)]
     grid = Grid(recipe, run, store, place=place)
     places = grid.places()
-    found.cells = len(places), sum((run / "cells" / f"{one.name}.json").exists() for one in places)
+    missing = [one for one in places if not _is_there(grid, place, one)]
+    found.cells = len(places), len(places) - len(missing)
     steps: dict[str, tuple[Step[Any], Model | None]] = {}
-    for one, options in _asked(grid, places):
+    for one, options in grid.asked(missing):
         try:
             plan = one.row.approach.plan(one.case, **options)
-        except CaloraError as error:
+        except Exception as error:  # as the grid takes it: this cell alone would fail
             found.unknown.append(f"{one.row.label} on {one.case.composition}: {error}")
             continue
         for parent in plan.parents:
@@ -170,27 +171,13 @@ def forecast(recipe: Recipe, run: Path, store: Store) -> Forecast:
     return found
 
 
-def _asked(grid: Grid, places: list[Place]) -> Iterator[tuple[Place, dict[str, Any]]]:
-    """What is planned: every cell, and every candidate of a search to come on each of its compositions.
-
-    A tuned row has what its search chose. One that is not searched yet stands with its last candidate: what will be
-    chosen is unknown, and to take the paper's own setting would leave its training out of the count.
-    """
-    searches: dict[tuple[str, str], Search] = {}
-    for one in places:
-        if one.row.setting == "paper":
-            yield one, dict(one.row.recipe.options)
-            continue
-        name = (one.row.label, one.case.backbone_name)
-        if name not in searches:
-            searches[name] = grid.search(one.row, one.case.backbone_name)
-        found = searches[name].found
-        yield one, dict(found.options if found else searches[name].candidates[-1])
-    for search in searches.values():
-        if search.found is None:
-            for options in search.candidates:
-                for place in search.places:
-                    yield place, dict(options)
+def _is_there(grid: Grid, workplace: Unfetched, place: Place) -> bool:
+    """Whether a cell need not be made, as far as its key can be known here."""
+    found = cell_at(grid.run / "cells" / f"{place.name}.json")
+    if found is None:
+        return False
+    known = workplace.is_here(place.case.backbone_name) and not workplace.missing
+    return not known or grid.is_made(place, found) is not False
 
 
 def _add(found: Forecast, step: Step[Any], model: Model | None, place: Unfetched, store: Store) -> None:

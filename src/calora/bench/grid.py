@@ -3,7 +3,7 @@
 import time
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +13,14 @@ from typing import Any
 from calora.adapter import adapter_sha256
 from calora.approaches.registry import Plan
 from calora.bench.answering import answer_cell
-from calora.bench.case import EVALUATION_SEED, Workplace
+from calora.bench.case import EVALUATION_SEED, Workplace, no_records
 from calora.bench.cells import Cell, cell_at, lock_of, read_cell, set_aside
 from calora.bench.progress import Progress
 from calora.bench.recipe import Recipe
 from calora.bench.rows import Choice, Place, Row, compositions_of, places_of, rows_of
 from calora.bench.search import Search, choose, search_of
 from calora.bench.store import WAIT, BusyError, Step, Store
-from calora.corpus import Split
+from calora.corpus import Split, records_for
 from calora.errors import CaloraError
 from calora.storage import fingerprint, slug, write_text
 
@@ -59,6 +59,7 @@ class Grid:
         self.rows = rows_of(self.recipe)
         self.progress = Progress()
         self.store.follow = lambda step: self._tell(f"{step.kind} {step.name}")
+        self._there: dict[str, float] = {}
         self._seconds: dict[str, list[float]] = defaultdict(list)
         for kind, seconds in self.store.times():
             self._seconds[kind].append(seconds)
@@ -89,11 +90,7 @@ class Grid:
         cells: dict[str, Cell] = {}
         left, last = list(places), None
         while left:
-            if (self.run / "recipe.json").read_text(encoding="utf-8") != self._recipe_text:
-                raise CaloraError(
-                    f"another process works in {self.run} with another recipe",
-                    "let the processes of a run have one recipe, or give each recipe a run folder of its own",
-                )
+            self._check_recipe()
             for place in left:
                 try:
                     cells[place.name] = self.cell(place)
@@ -137,7 +134,55 @@ class Grid:
         for place in places:
             self.progress.total[place.row.label] += 1
         self._drop_stale(places)
+        self._check_learnt([place for place in places if place.name not in self._there])
         return places
+
+    def _check_recipe(self) -> None:
+        """Refuse to go on where another process began with another recipe."""
+        path = self.run / "recipe.json"
+        if path.exists() and path.read_text(encoding="utf-8") != self._recipe_text:
+            raise CaloraError(
+                f"another process works in {self.run} with another recipe",
+                "let the processes of a run have one recipe, or give each recipe a run folder of its own",
+            )
+
+    def _check_learnt(self, places: Sequence[Place]) -> None:
+        """Refuse a split that something is to be learnt from, or chosen by, and that has nothing for it."""
+        needed: dict[tuple[Split, str], None] = {}
+        for place, options in self.asked(places):
+            try:
+                plan, settings, _ = self.planned(place, "test", options)
+            except Exception:  # it will fail when its turn comes, and be told then
+                continue
+            for one in (settings, *(step.settings for parent in plan.parents for step in parent.lineage())):
+                for part in one.get("members", [one]):
+                    needed |= {(split, part["composition"]): None for split in part.get("data", {})}
+        for split, name in needed:
+            composition = self.recipe.parse(name)
+            if not records_for(self.workplace.records(split), composition):
+                raise no_records(split, composition)
+
+    def asked(self, places: Sequence[Place]) -> Iterator[tuple[Place, dict[str, Any]]]:
+        """What is to be planned: places, and every candidate of a search to come on each of its compositions.
+
+        A tuned row has what its search chose. One that is not searched yet stands with its last candidate: what will
+        be chosen is unknown, and to take the paper's own setting would leave its training out of the count.
+        """
+        searches: dict[tuple[str, str], Search] = {}
+        for one in places:
+            if one.row.setting == "paper":
+                yield one, dict(one.row.recipe.options)
+                continue
+            name = (one.row.label, one.case.backbone_name)
+            if name not in searches:
+                searches[name] = self.search(one.row, one.case.backbone_name)
+            found = searches[name].found
+            yield one, dict(found.options if found else searches[name].candidates[-1])
+        for search in searches.values():
+            if search.found is None:
+                for options in search.candidates:
+                    for place in search.places:
+                        yield place, dict(options)
 
     def cell(self, place: Place, split: Split = "test", options: Mapping[str, Any] | None = None) -> Cell:
         """A cell, made unless it is there with the same key.
@@ -161,6 +206,7 @@ class Grid:
         with self.store.alone(lock_of(path)):
             if (found := cell_at(path)) and found.key == key:
                 return found
+            self._check_recipe()  # in a cluster each worker has its own
             set_aside(path)
             self._tell(f"cell {name}")
             begin = time.monotonic()
@@ -175,25 +221,35 @@ class Grid:
         moved = 0
         for place in places:
             path = self.run / "cells" / f"{place.name}.json"
-            found = cell_at(path)
-            if found is None:
+            if not path.exists():
                 continue
-            try:
-                unknown = place.row.setting == "tuned" and not self.search(place.row, place.case.backbone_name).found
-                # What will be chosen is not known yet: it stays if only that may change.
-                options = found.options if unknown else self.options(place)
-                key = self.planned(place, "test", options)[2]
-            except Exception:  # it will fail when its turn comes, and be told then
+            found = cell_at(path)
+            made = None if found is None else self.is_made(place, found)
+            if found and made is None:
+                continue
+            if found and made:
+                self._there[place.name] = found.costs.seconds * found.n
                 continue
             with suppress(BusyError), self.store.alone(lock_of(path)):
-                if found.key != key and cell_at(path) == found:  # another process may have made it again since
+                if cell_at(path) == found:  # another process may have made it again since
                     set_aside(path)
                     moved += 1
         if moved:
             warnings.warn(
-                f"{moved} cell{'s' * (moved > 1)} of {self.run} had been made on other terms: moved to stale/ there",
+                f"{moved} cell{'s' * (moved > 1)} of {self.run} had been made on other terms, or cannot be read: "
+                "moved to stale/ there",
                 stacklevel=2,
             )
+
+    def is_made(self, place: Place, found: Cell) -> bool | None:
+        """Whether a cell was made on the recipe's terms; None where what it hangs on cannot be planned."""
+        try:
+            unknown = place.row.setting == "tuned" and not self.search(place.row, place.case.backbone_name).found
+            # What will be chosen is not known yet: it stays if only that may change.
+            options = found.options if unknown else self.options(place)
+            return found.key == self.planned(place, "test", options)[2]
+        except Exception:  # it will fail when its turn comes, and be told then
+            return None
 
     def options(self, place: Place) -> dict[str, Any]:
         """The options of a row: its own, and on top of them what the search chose."""
@@ -245,11 +301,14 @@ class Grid:
     def _estimate(self, places: Sequence[Place]) -> None:
         """Guess the time left from the mean time of each kind of step, now and in earlier runs with this store.
 
-        A kind that was never made takes the mean of the others; searches to come are not counted.
+        Before a cell was made it takes what answering took in those that are there; any other kind that was never made
+        takes the mean of the others. Searches to come are not counted.
         """
         wanted: dict[str, str] = {}
         chosen: dict[tuple[str, str], Choice | None] = {}
         for place in places:
+            if place.name in self._there:
+                continue
             options = place.row.recipe.options
             try:
                 if place.row.setting == "tuned":
@@ -265,6 +324,8 @@ class Grid:
             for parent in plan.parents:
                 wanted |= {one.key: one.kind for one in parent.lineage() if not self.store.has(one)}
         known = {kind: fmean(times) for kind, times in self._seconds.items()}
+        if (answering := [seconds for seconds in self._there.values() if seconds]) and "cell" not in known:
+            known["cell"] = fmean(answering)
         if wanted and known:
             of_others = fmean(known.values())
             self.progress.left = sum(known.get(kind, of_others) for kind in wanted.values())

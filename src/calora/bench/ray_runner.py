@@ -18,6 +18,7 @@ from calora.bench.recipe import Recipe
 from calora.bench.rows import Place
 from calora.bench.store import WAIT, BusyError, Step, StepFailedError, Store
 from calora.errors import CaloraError
+from calora.packing import split_packing
 
 # A node may be lost more than once in a long run.
 _TRIES = 20
@@ -106,7 +107,7 @@ def _steps(grid: Grid, place: Place) -> list[Step[Any]]:
         if place.row.setting == "tuned" and not grid.search(place.row, place.case.backbone_name).found:
             return []
         plan = grid.planned(place, "test", grid.options(place))[0]
-    except CaloraError:  # the worker will tell
+    except Exception:  # the worker will tell
         return []
     return [step for parent in plan.parents for step in parent.lineage()]
 
@@ -143,8 +144,14 @@ def _absolute(recipe: Recipe) -> Recipe:
         "tested_on": tuple(path.resolve() for path in data.tested_on),
         "outside": {task: path.resolve() for task, path in data.outside.items()},
     }
-    backbones = tuple(str(Path(name).resolve()) if Path(name).exists() else name for name in recipe.backbones)
+    backbones = tuple(map(_absolute_backbone, recipe.backbones))
     return recipe.model_copy(update={"data": data.model_copy(update=paths), "backbones": backbones})
+
+
+def _absolute_backbone(name: str) -> str:
+    plain, packing = split_packing(name)
+    whole = str(Path(plain).resolve()) if Path(plain).exists() else plain
+    return whole if packing is None else f"{whole}:{packing}"
 
 
 def make_cell(recipe: str, run: str, store: str, name: str, timed: bool, texts: bool) -> Outcome:

@@ -167,6 +167,9 @@ class Recipe(_Part):
     def _is_whole(self) -> Self:
         if any("tuned" in approach.settings for approach in self.approaches) and self.search is None:
             raise ValueError("a tuned row needs `search` with the compositions to search on")
+        for key, training in {"adapter": self.adapter, "calibration": self.calibration}.items():
+            if training.seed:
+                raise ValueError(f"`seed` of `{key}` would be ignored: every training has those of `seeds` in turn")
         labels = [one.label_of(setting) for one in self.approaches for setting in one.settings]
         twice = sorted({label for label in labels if labels.count(label) > 1})
         if twice:

@@ -10,7 +10,7 @@ from calora.bench.case import Case, Workplace
 from calora.bench.cells import Cell
 from calora.bench.rows import Choice, Place, Row, Trial, candidates_of, choice_file
 from calora.bench.store import StepFailedError
-from calora.errors import CaloraError, MachineError
+from calora.errors import CaloraError, FolderError, MachineError
 from calora.storage import fingerprint, read_card, write_text
 
 
@@ -71,7 +71,7 @@ def choose(search: Search, answer: Callable[[Place, Mapping[str, Any]], Cell]) -
     Raises:
         CaloraError: No candidate came to its end. One that diverged, or cannot be, does not end the search: it is
             written down with its reason.
-        MachineError, StepFailedError: The disk is full, or the like.
+        FolderError, MachineError, StepFailedError: A file is damaged, the disk is full, or the like.
     """
     tried = []
     metrics = [f"masked_{place.case.composition.metric}" for place in search.places]
@@ -80,7 +80,7 @@ def choose(search: Search, answer: Callable[[Place, Mapping[str, Any]], Cell]) -
             cells = [answer(place, options) for place in search.places]
         except (CaloraError, StepFailedError) as error:
             reason = error.reason if isinstance(error, StepFailedError) else error
-            if isinstance(reason, MachineError) or not isinstance(reason, CaloraError):
+            if isinstance(reason, MachineError | FolderError) or not isinstance(reason, CaloraError):
                 raise  # that says nothing of the candidate
             tried.append(Trial(options=dict(options), failed=str(error)))
             continue

@@ -238,22 +238,21 @@ def read_records(path: str | Path, kind: type[Kind]) -> list[Kind]:
     return records
 
 
-def spread(records: Sequence[One], wanted: int | None) -> list[One]:
+def spread(records: Sequence[One], wanted: int | None, *, least: int = _LEAST_OF_A_DOMAIN) -> list[One]:
     """As many records as wanted, the same number of each domain as far as that goes.
-
-    A domain gives three or more, or none, as long as there are enough in those that do: retrieval within a domain of
-    one dialogue cannot miss.
 
     Args:
         records: Of one split.
         wanted: How many; None takes all.
+        least: A domain gives so many or none, as long as there are enough in those that do: retrieval within a domain
+            of one dialogue cannot miss.
     """
     if wanted is None or wanted >= len(records):
         return list(records)
     domains: dict[str, list[One]] = {}
     for record in records:
         domains.setdefault(record.domain, []).append(record)
-    count = max(1, min(len(domains), wanted // _LEAST_OF_A_DOMAIN))
+    count = max(1, min(len(domains), wanted // least))
     first = [list(domains)[index * len(domains) // count] for index in range(count)]
     rounds = chain(_rounds([domains.pop(name) for name in first]), _rounds(list(domains.values())))
     chosen = {record.id for record in islice(rounds, wanted)}

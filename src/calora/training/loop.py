@@ -16,7 +16,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from transformers.trainer_callback import PrinterCallback
 
 from calora.console import shown
-from calora.errors import CaloraError
+from calora.errors import FolderError
 from calora.processes import count_of, is_first
 from calora.storage import alone_in, fingerprint, write_text
 from calora.training.data import Examples, GroupedSampler, collate
@@ -121,7 +121,7 @@ def _claim(
     A claim on a folder without a whole checkpoint holds nothing, and gives way.
 
     Raises:
-        CaloraError: They are another training's, which would be taken for this one's.
+        FolderError: They are another training's, which would be taken for this one's.
     """
     start = {name: value.cpu().numpy().tobytes() for name, value in learner.values().items()}
     values = {name: hashlib.sha256(value).hexdigest() for name, value in start.items()}
@@ -133,7 +133,7 @@ def _claim(
         if is_first():
             write_text(claim, json.dumps(own))
     elif claimed != own:
-        raise CaloraError(
+        raise FolderError(
             f"{work} holds the checkpoints of another training: of other data, settings or adapters",
             "give another folder, or remove it to train anew",
         )

@@ -1,6 +1,6 @@
 """What a training run depends on beside its data; apart from the loop, so that reading settings needs no torch."""
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class TrainingSettings(BaseModel):
@@ -19,10 +19,10 @@ class TrainingSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    learning_rate: float
-    epochs: int = 3
-    batch_size: int = 8
-    patience: int = 1
-    warmup: float = 0.05
-    weight_decay: float = 0.0
+    learning_rate: float = Field(gt=0)
+    epochs: int = Field(default=3, ge=1)
+    batch_size: int = Field(default=8, ge=1)
+    patience: int = Field(default=1, ge=1)
+    warmup: float = Field(default=0.05, ge=0, le=1)
+    weight_decay: float = Field(default=0.0, ge=0)
     seed: int = 0
