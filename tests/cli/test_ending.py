@@ -49,7 +49,7 @@ def test_a_missing_package_is_named_and_where_it_comes_from(
     code, _, err = calora("sizes", "--paper")
     assert code == 2
     assert f"this command needs the package {package}" in err
-    assert f'pip install "calora[{extra}]"' in err
+    assert f"in a clone: pip install '.[{extra}]'" in err
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ from calora.corpus.sources import find_source, sources
 from calora.errors import CaloraError
 from calora.tasks import Composition
 
-SHARED = Path(__file__).parents[3] / "shared/datasets"
-shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the samples of public data sets are not here")
+SHARED = Path(os.environ.get("CALORA_DATASETS", Path(__file__).parents[3] / "shared/datasets"))
+shared = pytest.mark.skipif(not SHARED.is_dir(), reason="no public data sets in CALORA_DATASETS")
 
 
 def write_lines(path: Path, *rows: dict[str, Any]) -> Path:

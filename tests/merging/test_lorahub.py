@@ -54,4 +54,4 @@ def test_what_cannot_be_searched_is_refused_before_the_search(monkeypatch: pytes
     monkeypatch.setitem(sys.modules, "nevergrad", None)
     with pytest.raises(CaloraError, match="needs nevergrad") as caught:
         lorahub(several(0, 2), loss)
-    assert caught.value.hint == "pip install 'calora[search]'"
+    assert caught.value.hint == "in a clone: pip install '.[search]'"

@@ -321,6 +321,22 @@ def test_what_is_written_makes_itself_again(tmp_path: Path) -> None:
         read_models(again)
 
 
+def test_the_card_of_a_merge_for_an_embedded_backbone_names_the_hubs_model_and_its_terms(tmp_path: Path) -> None:
+    for adapter in pair():
+        assert adapter.card
+        card = adapter.card.model_copy(update={"backbone": "gemma3-270m"})
+        write_adapter(adapter.with_card(card), tmp_path / card.name, "float32")
+    values = {"merge_method": "product", "models": [{"model": "summary"}, {"model": "es"}]}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(values))
+    parents, resolved = read_models(read_merge_recipe(tmp_path / "recipe.yaml"))
+    merge_of, errors = merge_by_recipe(resolved, parents)
+    assert isinstance(merge_of, Adapter)
+    write_merged(merge_of, tmp_path / "out", resolved, parents, errors, name="both")
+    readme = (tmp_path / "out/README.md").read_text()
+    assert "base_model: google/gemma-3-270m\nlicense: gemma\n" in readme
+    assert "Gemma Terms of Use" in readme
+
+
 def test_what_peft_says_of_the_base_model_is_kept(tmp_path: Path) -> None:
     for adapter, base in zip(pair(), ("some/model", "other/model"), strict=True):
         assert adapter.card

@@ -210,8 +210,9 @@ def test_two_that_add_at_once_both_do(parts: Made, tmp_path: Path, monkeypatch: 
 def test_a_backbone_is_named_as_everywhere(parts: Made, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("calora.serving.bundle.embedded_gguf", lambda name: parts.model)
     assert open_bundle(bundle, Path("smollm2-135m")).model == parts.model
-    with pytest.raises(CaloraError, match="backbone 'nothing' is no embedded name, no file or folder"):
+    with pytest.raises(CaloraError, match="backbone 'nothing' is no embedded name, no file or folder") as error:
         open_bundle(bundle, "nothing")
+    assert "--backbone FILE.gguf" in str(error.value.hint)
     with pytest.raises(CaloraError, match="does not carry its backbone"):
         open_bundle(bundle)
 

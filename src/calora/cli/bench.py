@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 
 
 def command(
-    recipe: Annotated[Path, typer.Argument(help="A recipe in YAML; recipes/ has examples.")],
+    recipe: Annotated[Path | None, typer.Argument(help="A recipe in YAML; recipes/ has examples.")] = None,
     run: Annotated[Path | None, typer.Option(help="Run folder; runs/RECIPE if left out.")] = None,
     store: Annotated[
         Path | None, typer.Option(help="Where trained artefacts lie; in the run folder if left out.")
     ] = None,
+    listed: Annotated[bool, typer.Option("--list", help="Show the approaches and their options.")] = False,
     plan: Annotated[bool, typer.Option("--plan", help="Show the cells, and do nothing.")] = False,
     dry: Annotated[
         bool,
@@ -50,6 +51,11 @@ def command(
     from calora.bench.store import Store
     from calora.cli.show import console
 
+    if listed:
+        console.print(_approaches_table())
+        return
+    if recipe is None:
+        raise CaloraError("no recipe is given", "give one, such as those of recipes/; --list shows the approaches")
     folder = run or Path("runs") / recipe.stem
     artefacts = Store(store or folder / "store")
     if dry:
@@ -126,6 +132,26 @@ def _failed(progress: "Progress") -> list[str]:
     from calora.bench.progress import failures
 
     return [f"failed: {what}: {why} ({lost} cell{'s' * (lost > 1)} lost)" for what, why, lost in failures(progress)]
+
+
+def _approaches_table() -> "Table":
+    """Every approach with its options and their defaults, and how many settings its tuned row tries."""
+    import inspect
+
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    from calora.approaches.registry import approaches
+
+    table = Table(box=box.SIMPLE_HEAD)
+    for head in ("approach", "what it is", "options", "tuned: tries"):
+        table.add_column(head, justify="right" if head == "tuned: tries" else "left", no_wrap=head == "approach")
+    for name, one in sorted(approaches().items()):
+        known = list(inspect.signature(one.plan).parameters.values())[1:]
+        told = [o.name if o.default is inspect.Parameter.empty else f"{o.name}={o.default}" for o in known]
+        table.add_row(Text(name), Text(one.title), Text(", ".join(told)), str(len(one.search) or ""))
+    return table
 
 
 def _plan_table(places: "Sequence[Place]") -> "Table":

@@ -3,6 +3,8 @@
 import re
 from importlib.metadata import PackageNotFoundError, requires
 
+from calora.errors import how_to_install as how_to_install_extra
+
 # Distributions that are called otherwise than what is imported from them.
 _DISTRIBUTIONS = {"lingua": "lingua-language-detector", "sklearn": "scikit-learn", "yaml": "pyyaml"}
 # Of the extras that hold a package the first is named, so that a device is not told to install torch.
@@ -19,11 +21,11 @@ def how_to_install(module: str) -> str:
     name = _DISTRIBUTIONS.get(top, top)
     extras = _extras_of(name.replace("_", "-").lower())
     if None in extras:
-        return "pip install calora, or in a clone pip install ."
+        return "in a clone: pip install ."
     extra = next((one for one in _EXTRAS if one in extras), None)
     if extra is None:
         return f"pip install {name}"
-    return f'pip install "calora[{extra}]", or in a clone pip install ".[{extra}]"'
+    return how_to_install_extra(extra)
 
 
 def _extras_of(name: str) -> set[str | None]:

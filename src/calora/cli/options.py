@@ -3,6 +3,7 @@
 import random
 import shutil
 import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -31,7 +32,10 @@ BackboneOption = Annotated[
 ]
 DataOption = Annotated[
     Path | None,
-    typer.Option("--data", help='JSON lines of {"text", "target"}; the Everyday corpus if left out.'),
+    typer.Option(
+        "--data",
+        help='JSON lines of {"text", "target"}, in training a tenth held out; the Everyday corpus if left out.',
+    ),
 ]
 SeedOption = Annotated[
     int, typer.Option(help="Of training: order, names, dropout; of a low-rank calibration its initial values, too.")
@@ -41,7 +45,7 @@ StrengthsOption = Annotated[
     str | None, typer.Option(help="One number an adapter, such as 1,0.8; the start's own if left out.")
 ]
 
-_HELD_OUT = 0.1
+_HELD_OUT, _FEW = 0.1, 5
 
 
 def training_examples(composition: Composition, data: Path | None, seed: int) -> "tuple[ExamplesOf, ExamplesOf]":
@@ -54,6 +58,12 @@ def training_examples(composition: Composition, data: Path | None, seed: int) ->
             raise CaloraError(f"{data} holds one example", "training needs at least two: a tenth is held out")
         random.Random(seed).shuffle(examples)
         held = max(1, round(_HELD_OUT * len(examples)))
+        if held < _FEW:
+            warnings.warn(
+                f"{held} of {len(examples)} examples {'is' if held == 1 else 'are'} held out to choose the epoch by, "
+                "which says little: give more",
+                stacklevel=2,
+            )
         return (lambda epoch: examples[held:]), (lambda epoch: examples[:held])
     train, validation = load_everyday("train"), load_everyday("validation")
     return (

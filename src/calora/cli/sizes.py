@@ -11,7 +11,7 @@ def command(
     configs: Annotated[list[Path] | None, typer.Argument(help="config.json files, or folders that hold one.")] = None,
     paper: Annotated[bool, typer.Option(help="The paper's three models and their means.")] = False,
 ) -> None:
-    """Sizes of adapters and calibrations for any architecture; nothing is downloaded or loaded."""
+    """Sizes of adapters and calibrations for Llama, Mistral, Qwen 2 and 3, Gemma 3 and StableLM; loads nothing."""
     from calora.errors import CaloraError
     from calora.sizes import PAPER, architecture_from_config, render_sizes
 

@@ -11,6 +11,7 @@ import yaml
 
 from calora import __version__
 from calora.adapter import Adapter, AdapterCard, adapter_sha256, base_model_of, read_adapter, write_adapter
+from calora.embedded import EMBEDDED
 from calora.errors import CaloraError
 from calora.merging.conventions import find_convention
 from calora.merging.recipe import MergeRecipe, without_a_base_among_models
@@ -180,7 +181,10 @@ def _readme(
 ) -> str:
     method = find_merge_method(find_convention(recipe.merge_method, recipe.preset).method)
     base = recipe.base_model or (merged.card.backbone if merged.card else None)
-    head = {"library_name": "peft", "tags": ["lora", "merge", "calora"]} | ({"base_model": base} if base else {})
+    head: dict[str, Any] = {"library_name": "peft", "tags": ["lora", "merge", "calora"]}
+    known = EMBEDDED.get(base or "")
+    if base:
+        head |= {"base_model": known.hub, "license": known.licence} if known else {"base_model": base}
     preset = f", as {recipe.preset} has it" if recipe.preset else ""
     lines = [
         f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n",
@@ -192,6 +196,8 @@ def _readme(
         "| adapter | SHA-256 of its tensors |\n| --- | --- |",
         *(f"| {parent} | `{sha}` |" for parent, sha in shas.items()),
     ]
+    if known:
+        lines.append(f"\nThe adapters were trained on {base}, values of {known.hub}. {known.notice}")
     if errors:
         lines.append(f"\nIt was cut to this rank; {lost(errors)}.")
     return "\n".join(lines) + "\n"

@@ -294,8 +294,12 @@ def _model_file(folder: Path, entry: BackboneEntry, given: str | Path | None) ->
     name = str(given or entry.name)
     if name in EMBEDDED:
         return embedded_gguf(name)
-    if given is None and "/" in name:  # a hub id: of a file there is only the name
-        return hub_folder(name)
-    if given is None:
+    if given is not None and Path(given).exists():
+        return Path(given)
+    if given is None and "/" not in name:  # of a file there is only the name
         raise CaloraError(f"{folder} does not carry its backbone {name}", "name its GGUF file")
-    return Path(given) if Path(given).exists() else hub_folder(name)
+    try:
+        return hub_folder(name)
+    except CaloraError as error:
+        error.hint = "name the backbone's GGUF file, which llama.cpp runs: --backbone FILE.gguf"
+        raise
