@@ -54,7 +54,7 @@ def test_a_missing_package_is_named_and_where_it_comes_from(
 
 @pytest.mark.parametrize(
     ("package", "hint"),
-    [("safetensors", "pip install calora, or in a clone pip install ."), ("vllm", "pip install vllm")],
+    [("safetensors", "in a clone: pip install ."), ("vllm", "pip install vllm")],
 )
 def test_a_package_of_no_extra(calora: Run, failing: Any, package: str, hint: str) -> None:
     failing(ModuleNotFoundError(f"No module named {package!r}", name=package))
