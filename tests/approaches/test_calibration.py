@@ -15,6 +15,7 @@ TRAINING = {"learning_rate": 1e-3, "epochs": 1}
 
 
 @pytest.mark.filterwarnings("ignore:the text has:UserWarning")
+@pytest.mark.filterwarnings("ignore:no (train|validation) record .* for summary.es. calibration will fail:UserWarning")
 def test_a_calibration_that_is_taught_needs_no_composed_reference(llama: Backbone, tmp_path: Path) -> None:
     """Training and validation have English summaries alone; the translations come from elsewhere, as in the paper."""
     records, pairs = [], []

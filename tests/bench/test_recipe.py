@@ -58,7 +58,7 @@ def test_the_settings_of_an_approach_may_have_compositions_of_their_own(tmp_path
             "`seed` of `adapter` would be ignored",
         ),
         (
-            ("approaches:", "calibration: {learning_rate: 0}\napproaches:"),
+            ("approaches:", "calibration: {learning_rate: -1}\napproaches:"),
             "calibration.learning_rate: Input should be gr",
         ),
         (("label: row scale", "label: linear"), "two approaches are labelled linear"),

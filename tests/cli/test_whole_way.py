@@ -16,7 +16,7 @@ from calora.training.settings import TrainingSettings
 from tests.cli.conftest import Run
 from tests.conftest import random_adapter
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:1 of 12 examples:UserWarning")]
 DIALOGUE = "Ann: Could you call me about the concert tonight?\nBob: Of course."
 
 

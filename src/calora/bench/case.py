@@ -285,7 +285,7 @@ class Case:
         }
 
 
-def no_records(split: Split, composition: Composition) -> CaloraError:
+def no_records(split: Split, composition: Composition | str) -> CaloraError:
     """What is said where a split has nothing for a composition."""
     return CaloraError(
         f"no {split} record of `data` has a reference for {composition}",

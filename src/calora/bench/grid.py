@@ -119,7 +119,7 @@ class Grid:
             As `places`.
 
         Raises:
-            CaloraError: A backbone or a file is not found, or has nothing to ask or to learn from; nothing was done.
+            CaloraError: A backbone or a file is not found, or has nothing to ask; nothing was done.
         """
         self.recipe.data.check_files()
         asked = [self.recipe.parse(name) for name in compositions_of(self.recipe)]
@@ -134,7 +134,7 @@ class Grid:
         for place in places:
             self.progress.total[place.row.label] += 1
         self._drop_stale(places)
-        self._check_learnt([place for place in places if place.name not in self._there])
+        self._tell_gaps([place for place in places if place.name not in self._there])
         return places
 
     def _check_recipe(self) -> None:
@@ -146,21 +146,26 @@ class Grid:
                 "let the processes of a run have one recipe, or give each recipe a run folder of its own",
             )
 
-    def _check_learnt(self, places: Sequence[Place]) -> None:
-        """Refuse a split that something is to be learnt from, or chosen by, and that has nothing for it."""
-        needed: dict[tuple[Split, str], None] = {}
+    def _tell_gaps(self, places: Sequence[Place]) -> None:
+        """Warn of a split that something is to be learnt from, or chosen by, and that has nothing for it."""
+        needed: dict[tuple[Split, str], dict[str, None]] = defaultdict(dict)
         for place, options in self.asked(places):
             try:
                 plan, settings, _ = self.planned(place, "test", options)
             except Exception:  # it will fail when its turn comes, and be told then
                 continue
-            for one in (settings, *(step.settings for parent in plan.parents for step in parent.lineage())):
-                for part in one.get("members", [one]):
-                    needed |= {(split, part["composition"]): None for split in part.get("data", {})}
-        for split, name in needed:
-            composition = self.recipe.parse(name)
-            if not records_for(self.workplace.records(split), composition):
-                raise no_records(split, composition)
+            asked = {(split, settings["composition"]) for split in settings["data"]}
+            for step in (step for parent in plan.parents for step in parent.lineage()):
+                for part in step.settings.get("members", [step.settings]):
+                    # What the adapters teach, and what has no target, needs the texts alone.
+                    texts = step.kind in ("teacher", "adamerging") or part.get("taught")
+                    own = part["composition"].partition("+")[0] if texts else part["composition"]
+                    asked |= {(split, name) for split in part.get("data", {}) for name in step.learns_from or (own,)}
+            for one in sorted(asked):
+                needed[one][place.row.label] = None
+        for (split, name), labels in needed.items():
+            if not records_for(self.workplace.records(split), self.recipe.parse(name)):
+                warnings.warn(f"{no_records(split, name)}: {', '.join(labels)} will fail", stacklevel=3)
 
     def asked(self, places: Sequence[Place]) -> Iterator[tuple[Place, dict[str, Any]]]:
         """What is to be planned: places, and every candidate of a search to come on each of its compositions.

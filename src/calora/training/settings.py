@@ -19,7 +19,7 @@ class TrainingSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    learning_rate: float = Field(gt=0)
+    learning_rate: float = Field(ge=0)
     epochs: int = Field(default=3, ge=1)
     batch_size: int = Field(default=8, ge=1)
     patience: int = Field(default=1, ge=1)
