@@ -15,13 +15,13 @@ class CaloraError(Exception):
 
 
 class FolderError(CaloraError):
-    """What lies in a folder is in the way, whatever was asked for: a damaged file, another training's checkpoints."""
+    """What lies in a folder is in the way, whatever was asked for: a damaged file, a lock, other checkpoints."""
 
 
 class MachineError(CaloraError):
     """The machine or the network failed, whatever was asked for: a full disk, a hub that does not answer."""
 
 
-def how_to_install(extra: str) -> str:
+def install_hint(extra: str) -> str:
     """The command that installs what an extra brings: in a clone, as calora is on no package index."""
     return f"in a clone: pip install '.[{extra}]'"

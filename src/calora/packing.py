@@ -6,7 +6,7 @@ They are read, and never changed; what is learnt is kept in float32, as beside p
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from calora.errors import CaloraError, how_to_install
+from calora.errors import CaloraError, install_hint
 from calora.processes import local_rank
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def _check_bitsandbytes() -> None:
     try:
         import bitsandbytes  # noqa: F401
     except ImportError as error:
-        raise CaloraError("weights in 4 or 8 bits need bitsandbytes", how_to_install("quantised")) from error
+        raise CaloraError("weights in 4 or 8 bits need bitsandbytes", install_hint("quantised")) from error
 
 
 def _gguf_config(gguf: bool) -> Any:

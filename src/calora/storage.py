@@ -33,8 +33,7 @@ def writing_folder(path: Path) -> Iterator[Path]:
         CaloraError: The path has no name of its own, such as `.` or `..`.
         MachineError: The disk is full, or the place may not be written.
     """
-    if path.name in ("", ".."):
-        raise CaloraError(f"cannot write {path}: it has no name of its own", "name the folder")
+    check_named(path)
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,6 +49,16 @@ def writing_folder(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None and temporary.exists():
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_named(path: Path) -> None:
+    """Refuse a place such as `.` or `..`, which cannot be replaced by what is written.
+
+    Raises:
+        CaloraError: It is one.
+    """
+    if path.name in ("", ".."):
+        raise CaloraError(f"cannot write {path}: it has no name of its own", "name the folder")
 
 
 @contextmanager

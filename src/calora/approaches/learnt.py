@@ -113,7 +113,8 @@ def adamerging(case: Case, rate: float = 1e-3, start: float = 0.3, epochs: int |
         name = str(case.composition)
         return learn_strengths(case.backbone, adapters, *data, training, work, name, objective="entropy", start=start)
 
-    return _adapter_plan(case, _learnt_step(case, "adamerging", learn, rate, epochs, start=start), per_module)
+    step = _learnt_step(case, "adamerging", learn, rate, epochs, start=start)
+    return _adapter_plan(case, replace(step, learns_from=(case.composition.tasks[0].name,)), per_module)
 
 
 @approach(

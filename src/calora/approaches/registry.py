@@ -91,13 +91,18 @@ class Approach:
         """Whether its rows are compared with nothing."""
         return self.title.startswith(CONTROL)
 
+    @property
+    def options(self) -> list[inspect.Parameter]:
+        """What may be set, with the published values as defaults."""
+        return list(inspect.signature(self.plan).parameters.values())[1:]
+
     def checked(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Options as the plan takes them: a number that YAML read as text (`1e-3`) is one again.
 
         Raises:
             CaloraError: The approach does not have one of them, needs another, or one is of a wrong type.
         """
-        known = list(inspect.signature(self.plan).parameters.values())[1:]
+        known = self.options
         hint = f"its options: {', '.join(option.name for option in known) or 'none'}"
         unknown = sorted(set(options) - {option.name for option in known})
         if unknown:

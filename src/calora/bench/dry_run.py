@@ -188,8 +188,7 @@ def _add(found: Forecast, step: Step[Any], model: Model | None, place: Unfetched
     if store.has(step):
         work.there += 1
     elif training := step.settings.get("training"):
-        own = [of["composition"] for of in step.settings.get("members", [step.settings])]
-        counts = [place.examples(place.recipe.parse(name)) for name in step.learns_from or own]
+        counts = [place.examples(place.recipe.parse(name)) for name in step.examples_of]
         examples = sum(min(count, step.settings.get("examples", count)) for count in counts)
         work.updates += training["epochs"] * -(-examples // training["batch_size"])
         if model is not None:

@@ -156,11 +156,8 @@ class Grid:
                 continue
             asked = {(split, settings["composition"]) for split in settings["data"]}
             for step in (step for parent in plan.parents for step in parent.lineage()):
-                for part in step.settings.get("members", [step.settings]):
-                    # What the adapters teach, and what has no target, needs the texts alone.
-                    texts = step.kind in ("teacher", "adamerging") or part.get("taught")
-                    own = part["composition"].partition("+")[0] if texts else part["composition"]
-                    asked |= {(split, name) for split in part.get("data", {}) for name in step.learns_from or (own,)}
+                splits = {split for part in step.parts for split in part.get("data", {})}
+                asked |= {(split, name) for split in splits for name in step.examples_of}
             for one in sorted(asked):
                 needed[one][place.row.label] = None
         for (split, name), labels in needed.items():
@@ -229,11 +226,10 @@ class Grid:
             if not path.exists():
                 continue
             found = cell_at(path)
-            made = None if found is None else self.is_made(place, found)
-            if found and made is None:
-                continue
+            made = self.is_made(place, found) if found else False
             if found and made:
                 self._there[place.name] = found.costs.seconds * found.n
+            if made is not False:
                 continue
             with suppress(BusyError), self.store.alone(lock_of(path)):
                 if cell_at(path) == found:  # another process may have made it again since

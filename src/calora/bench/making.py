@@ -172,7 +172,9 @@ def calibration_step(
         **({"max_tokens": case.recipe.max_tokens} if case.recipe.max_tokens != PLAIN_MAX_TOKENS else {}),
     }
     name = f"{case.composition} {kind} seed {case.seed}"
-    return Step("calibration", name, settings, make, read_calibration, needed)
+    # What the adapters teach needs the texts alone.
+    texts = () if teacher is None else (case.composition.tasks[0].name,)
+    return Step("calibration", name, settings, make, read_calibration, needed, texts)
 
 
 def teacher_step(case: Case) -> Step[Taught]:
@@ -193,7 +195,8 @@ def teacher_step(case: Case) -> Step[Taught]:
 
     settings = case.settings(*TAUGHT) | {"version": TEACHER_VERSION, "max_tokens": case.recipe.max_tokens}
     name = f"{case.composition} seed {case.seed}"
-    return Step("teacher", name, settings, make, _read_taught, adapter_steps(case))
+    texts = (case.composition.tasks[0].name,)
+    return Step("teacher", name, settings, make, _read_taught, adapter_steps(case), texts)
 
 
 def _read_taught(folder: Path) -> Taught:

@@ -17,7 +17,7 @@ from calora.bench.grid import Grid
 from calora.bench.recipe import Recipe
 from calora.bench.rows import Place
 from calora.bench.store import WAIT, BusyError, Step, StepFailedError, Store
-from calora.errors import CaloraError, how_to_install
+from calora.errors import CaloraError, install_hint
 from calora.packing import split_packing
 
 # A node may be lost more than once in a long run.
@@ -59,7 +59,7 @@ def go_on_ray(grid: Grid, address: str | None = None, *, cpus: float = 1, gpus: 
     try:
         import ray
     except ImportError as error:
-        raise CaloraError("a cluster needs ray, which is not installed", how_to_install("cluster")) from error
+        raise CaloraError("a cluster needs ray, which is not installed", install_hint("cluster")) from error
     grid.recipe = _absolute(grid.recipe)  # what the folder says must be what the workers write
     places = grid.prepare()
     recipe, run, store = grid.recipe.model_dump_json(), grid.run.resolve(), grid.store.folder.resolve()

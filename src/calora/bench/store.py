@@ -6,7 +6,7 @@ Several processes may share a store: whoever makes something holds its lock, whi
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -55,6 +55,17 @@ class Step(Generic[Value]):
     def key(self) -> str:
         """The fingerprint of everything that the artefact depends on."""
         return fingerprint([self.kind, dict(self.settings), [parent.key for parent in self.parents]])
+
+    @property
+    def parts(self) -> Sequence[Mapping[str, Any]]:
+        """Its settings; those of each member where it is made for several compositions together."""
+        members: Sequence[Mapping[str, Any]] = self.settings.get("members", [self.settings])
+        return members
+
+    @property
+    def examples_of(self) -> tuple[str, ...]:
+        """The compositions whose examples it is trained on or chosen by."""
+        return self.learns_from or tuple(part["composition"] for part in self.parts if "composition" in part)
 
     def lineage(self) -> "Iterator[Step[Any]]":
         """The step's ancestors and itself, parents first; one that is reached twice comes twice."""

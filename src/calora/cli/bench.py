@@ -136,8 +136,6 @@ def _failed(progress: "Progress") -> list[str]:
 
 def _approaches_table() -> "Table":
     """Every approach with its options and their defaults, and how many settings its tuned row tries."""
-    import inspect
-
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -148,8 +146,7 @@ def _approaches_table() -> "Table":
     for head in ("approach", "what it is", "options", "tuned: tries"):
         table.add_column(head, justify="right" if head == "tuned: tries" else "left", no_wrap=head == "approach")
     for name, one in sorted(approaches().items()):
-        known = list(inspect.signature(one.plan).parameters.values())[1:]
-        told = [o.name if o.default is inspect.Parameter.empty else f"{o.name}={o.default}" for o in known]
+        told = [o.name if o.default is o.empty else f"{o.name}={o.default}" for o in one.options]
         table.add_row(Text(name), Text(one.title), Text(", ".join(told)), str(len(one.search) or ""))
     return table
 

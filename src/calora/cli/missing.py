@@ -3,7 +3,7 @@
 import re
 from importlib.metadata import PackageNotFoundError, requires
 
-from calora.errors import how_to_install as how_to_install_extra
+from calora.errors import install_hint
 
 # Distributions that are called otherwise than what is imported from them.
 _DISTRIBUTIONS = {"lingua": "lingua-language-detector", "sklearn": "scikit-learn", "yaml": "pyyaml"}
@@ -25,7 +25,7 @@ def how_to_install(module: str) -> str:
     extra = next((one for one in _EXTRAS if one in extras), None)
     if extra is None:
         return f"pip install {name}"
-    return how_to_install_extra(extra)
+    return install_hint(extra)
 
 
 def _extras_of(name: str) -> set[str | None]:

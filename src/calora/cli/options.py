@@ -222,8 +222,9 @@ def refuse_existing(out: Path, force: bool) -> None:
     Raises:
         CaloraError: The place is taken.
     """
-    if out.name in ("", ".."):
-        raise CaloraError(f"cannot write {out}: it has no name of its own", "name the folder")
+    from calora.storage import check_named
+
+    check_named(out)
     if out.exists() and not force:
         raise CaloraError(f"{out} is there already", "choose another place, or pass --force to replace it")
 

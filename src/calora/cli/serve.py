@@ -13,7 +13,10 @@ def command(
         Path | None, typer.Argument(help="A bundle's folder; the one that comes with calora if left out.")
     ] = None,
     backbone: Annotated[
-        str | None, typer.Option("--backbone", "-b", help="Its GGUF file, where the bundle does not carry it.")
+        str | None,
+        typer.Option(
+            "--backbone", "-b", help="Its GGUF file, where the bundle does not carry it; torch runs hub models."
+        ),
     ] = None,
     host: Annotated[str, typer.Option(help="Where to listen; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = 8000,

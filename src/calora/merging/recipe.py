@@ -224,9 +224,10 @@ def number(key: str, value: Any) -> float:
     Raises:
         CaloraError: It is none.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    found = plain_number(value)
+    if isinstance(found, bool) or not isinstance(found, int | float):
         raise CaloraError(f"{key} = {value!r}", "expected a number")
-    return float(value)
+    return float(found)
 
 
 def _chosen(recipe: MergeRecipe, parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from calora.adapter import Adapter
-from calora.errors import CaloraError, how_to_install
+from calora.errors import CaloraError, install_hint
 from calora.merging.apply import merge_measured
 from calora.merging.inputs import check_parents, checked, modules
 
@@ -139,5 +139,5 @@ def _nevergrad() -> Any:
     try:
         import nevergrad
     except ImportError as error:
-        raise CaloraError("a search needs nevergrad, which is not installed", how_to_install("search")) from error
+        raise CaloraError("a search needs nevergrad, which is not installed", install_hint("search")) from error
     return nevergrad

@@ -146,8 +146,8 @@ def open_bundle(folder: str | Path, backbone: str | Path | None = None) -> Bundl
 
     Args:
         folder: The bundle.
-        backbone: An embedded name, its GGUF file or its folder; needed where the bundle does not carry it and its name
-            is no embedded one.
+        backbone: An embedded name, its GGUF file, its folder or hub id; needed where the bundle does not carry it and
+            its name is that of a file. A hub model whose GGUF file is not given is fetched, for torch to run.
 
     Raises:
         CaloraError: It is damaged, names a file outside itself, or the backbone is not found.

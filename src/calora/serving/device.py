@@ -58,8 +58,7 @@ class Device:
 
     Args:
         folder: The bundle.
-        backbone: An embedded name or its GGUF file, where the bundle does not carry it and its name is no embedded one;
-            or a Hugging Face folder, which torch runs, for a backbone that llama.cpp cannot.
+        backbone: As for `open_bundle`: a GGUF file is run by llama.cpp, a Hugging Face folder or hub model by torch.
         compare: Load what plain merges of the `factors` start need as well; those of `product` need nothing.
         context: Tokens of prompt and answer together, within what the backbone was trained for.
         slots: Requests at the same time.
