@@ -15,7 +15,7 @@ from calora.adapter import Adapter, AdapterCard, Factors, adapter_sha256, module
 from calora.backbone import Backbone
 from calora.errors import CaloraError
 from calora.storage import read_tensors, sha256_of
-from tests.conftest import adapter_logits, assert_near, logits, peft_logits, random_adapter
+from tests.conftest import adapter_logits, assert_near, assert_same_updates, logits, peft_logits, random_adapter
 
 SHAPES = {"model.layers.0.self_attn.q_proj": (6, 5), "model.layers.0.mlp.up_proj": (8, 5)}
 Q = "base_model.model.model.layers.0.self_attn.q_proj"
@@ -303,3 +303,9 @@ def test_norm_and_parameters_are_over_all_modules() -> None:
     assert adapter.parameters == 2 * (6 + 5) + 2 * (8 + 5)
     assert adapter.rank == 2
     assert {module_kind(module) for module in SHAPES} == {"q_proj", "up_proj"}
+
+
+def test_a_pattern_is_of_a_names_end_alone(folder: Path) -> None:
+    before = read_adapter(folder)
+    change_config(folder, alpha_pattern={"model.layers.0": 99, "proj": 98})
+    assert_same_updates(read_adapter(folder), before)

@@ -10,7 +10,7 @@ from calora.adapter import Adapter
 from calora.attach import attached
 from calora.backbone import Backbone
 from calora.encoding import encode_prompt
-from calora.generation import Answer, Pass, answer_all, stream
+from calora.generation import Answer, Pass, answer_all, generate_ids, stream
 from calora.tasks import Prompt
 from tests.conftest import in_time, random_adapter
 
@@ -243,3 +243,23 @@ def test_an_adapter_is_beside_the_weights_for_the_block_alone(llama: Backbone) -
     answer_all(llama, [Pass(random_adapter(llama, 1), PROMPT)], TEXTS, max_tokens=6)
     after = answer_all(llama, [Pass(None, PROMPT)], TEXTS, max_tokens=6)
     assert [replace(answer, seconds=0) for answer in after] == [replace(answer, seconds=0) for answer in before]
+
+
+def test_prompt_and_answer_fit_the_context_together(llama: Backbone) -> None:
+    with pytest.warns(UserWarning, match="its beginning is cut"):
+        (answer,) = answer_all(llama, [Pass(None, PROMPT)], ["Ann: Hello! " * 200], max_tokens=40)
+    assert answer.prompt_tokens == llama.context - 40
+
+
+def test_decoding_ends_where_the_last_answer_does(llama: Backbone) -> None:
+    ids = ids_of(llama, " Ann calls.</s>")
+    with saying(llama, ids):
+        assert generate_ids(llama, [[1, 40, 41]], 40).shape[1] == len(ids)
+    with saying(llama, [*ids, *ids_of(llama, " more")]):
+        assert "".join(stream(llama, [Pass(None, PROMPT)], TEXTS[0], max_tokens=40)) == "Ann calls."
+
+
+def test_a_batch_shares_its_seconds(llama: Backbone) -> None:
+    begin = time.perf_counter()
+    found = answer_all(llama, [Pass(None, PROMPT)], TEXTS, max_tokens=4)
+    assert sum(answer.seconds for answer in found) <= time.perf_counter() - begin

@@ -16,6 +16,11 @@ DATA = sorted((ROOT / "data").glob("*.yaml"))
 RECIPES = sorted(set(ROOT.rglob("*.yaml")) - {*DATA, *(ROOT / "paper-scale").glob("*.yaml")})
 
 
+def test_there_are_recipes() -> None:
+    assert {"small", "paper", "merges", "seeds", "candidate"} <= {path.stem for path in RECIPES}
+    assert DATA
+
+
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_plans_every_cell(path: Path, tmp_path: Path) -> None:
     recipe = read_recipe(path)

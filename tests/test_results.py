@@ -27,6 +27,11 @@ RECIPES = sorted((ROOT / "results").rglob("recipe.json"))
 CELLS = [cell for recipe in RECIPES for cell in sorted((recipe.parent / "cells").glob("*.json"))]
 
 
+def test_there_are_results() -> None:
+    assert len(CELLS) >= 300
+    assert all((recipe.parent / "cells").is_dir() for recipe in RECIPES)
+
+
 @pytest.fixture(scope="module")
 def places() -> dict[Path, Workplace]:
     """The records of each run."""

@@ -102,3 +102,16 @@ def test_a_revision_is_asked_for_as_one(generator: VllmGenerator, llama: Backbon
 def test_without_vllm_it_says_so(llama: Backbone) -> None:
     with pytest.raises(CaloraError, match="vLLM is not installed"):
         VllmGenerator(llama)
+
+
+def test_an_answer_without_room_is_truncated(
+    generator: VllmGenerator, llama: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut(self: Any, prompts: list[Any], *given: Any, **more: Any) -> list[Any]:
+        return [SimpleNamespace(outputs=[SimpleNamespace(text="Ann", token_ids=[40, 41], finish_reason="length")])]
+
+    monkeypatch.setattr(Recorded, "generate", cut)
+    (answer,) = generator.answer_all(
+        [Pass(None, llama.prompt(Composition.parse("summary")))], ["Ann: Hi."], max_tokens=2
+    )
+    assert answer.truncated

@@ -1,10 +1,13 @@
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from calora.approaches.calibration import calibrated
 from calora.backbone import Backbone
-from calora.bench.case import Workplace
+from calora.bench.case import Case, Workplace
 from calora.bench.grid import Grid
 from calora.bench.recipe import Recipe
 from calora.bench.store import Store
@@ -54,3 +57,24 @@ def test_a_calibration_that_is_taught_needs_no_composed_reference(llama: Backbon
     made = {cell.approach for cell in grid.go()}
     assert made == {"calibration-taught", "adamerging"}
     assert ["no summary reference" in str(error) for _, error in grid.progress.failed] == [True]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"kind": "low-rank"},
+        {"shared": "layer"},
+        {"sites": ["q_proj"]},
+        {"rate": 2e-3},
+        {"epochs": 2},
+        {"start": "product"},
+        {"strength": 0.7},
+        {"adapters": False},
+        {"taught": True},
+    ],
+)
+def test_all_that_a_calibration_is_made_with_is_in_its_key(case_of: Callable[[str], Case], changes: Any) -> None:
+    case = case_of("summary+es")
+    assert calibrated(case, **changes).parents[-1].key != calibrated(case).parents[-1].key
+    low = calibrated(case, kind="low-rank").parents[-1].key
+    assert calibrated(case, kind="low-rank", rank=2).parents[-1].key != low

@@ -3,10 +3,11 @@ from dataclasses import replace
 
 import pytest
 
+from calora.approaches.control import constant
 from calora.approaches.in_context import fitting, in_context
 from calora.approaches.wording import prompt_of
 from calora.backbone import Backbone
-from calora.bench.case import Case
+from calora.bench.case import Case, Workplace
 from calora.corpus import Example
 from calora.encoding import encode_prompt
 from calora.tasks import Prompt
@@ -46,3 +47,14 @@ def test_they_are_of_the_training_split(llama: Backbone, case_of: Callable[[str]
     assert plan.parents == ()
     (asked,) = plan.passes(llama, ())
     assert asked.adapter is None
+
+
+def test_what_is_asked_is_read_by_no_plan(
+    llama: Backbone, case_of: Callable[[str], Case], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case, read, plain = case_of("summary+es"), list[str](), Workplace.records
+    asked = case.evaluation_examples("test")
+    monkeypatch.setattr(Workplace, "records", lambda self, split: (read.append(split), plain(self, split))[1])
+    in_context(case, shots=2).passes(llama, ())
+    constant(case).given(asked)  # type: ignore[misc]
+    assert set(read) == {"train"}

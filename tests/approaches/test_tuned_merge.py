@@ -1,9 +1,12 @@
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from calora.adapter import Adapter
-from calora.approaches.tuned_merge import candidates, choose_merge
+from calora.approaches.learnt_merges import cocktail, lora_hub
+from calora.approaches.tuned_merge import candidates, choose_merge, search_step
+from calora.bench.case import Case
 from calora.merging import Merge
 from tests.merging.helpers import assert_same, several
 
@@ -43,3 +46,12 @@ def test_each_adapter_gets_each_strength() -> None:
     expected = {("product", (a, b)) for a in (0.5, 1.0) for b in (0.5, 1.0)} | {("factors", (0.7, 0.7))}
     assert len(found) == len(expected)
     assert {(merge.start, merge.strengths) for merge in found} == expected
+
+
+def test_all_that_is_searched_with_is_in_a_key(case_of: Callable[[str], Case]) -> None:
+    case = case_of("summary+es")
+    assert (
+        len({search_step(case, **more).key for more in ({}, {"finalists": 1}, {"strengths": {"product": (1.0,)}})}) == 3
+    )
+    for plan, changes in ((lora_hub, {"budget": 3}), (lora_hub, {"shots": 9}), (cocktail, {"temperature": 1.0})):
+        assert plan(case, **changes).parents[-1].key != plan(case).parents[-1].key

@@ -138,3 +138,24 @@ def test_another_chat_template_is_another_backbone(llama: Backbone, tmp_path: Pa
     (tmp_path / "model" / "chat_template.jinja").write_text("{{ messages[0].content }} now", encoding="utf-8")
     assert key() != before
     assert reading_sha256("gemma3-270m") is None, "its SHA-256 covers all"
+
+
+def test_other_words_or_another_field_are_another_case(llama: Backbone) -> None:
+    task = {"role": "tone", "instruction": "Shout.", "then": "shout.", "label": "loud", "field": "casual"}
+    keys = []
+    for changes in ({}, {"then": "yell."}, {"label": "noisy"}, {"field": "humorous"}):
+        recipe = small(llama, tasks={"casual": task | changes}, compositions=["summary+casual"])
+        settings = Case(Workplace(recipe), llama.name, recipe.parse("summary+casual"), 0).settings()
+        keys.append(str(settings))
+    assert len(set(keys)) == 4
+
+
+def test_what_an_epoch_is_chosen_by_is_not_learnt_from_either(tmp_path: Path) -> None:
+    case = case_of()
+    reference = case.evaluation_examples("validation")[3]
+    pairs = [Example(str(n), "all", f"text {n}", f"texto {n}", ()) for n in range(20)]
+    pairs[11] = replace(pairs[11], target=reference.target)
+    write_pairs(pairs, tmp_path / "pairs.jsonl")
+    place = case_of(data={"outside": {"es": tmp_path / "pairs.jsonl"}}).place
+    with pytest.raises(CaloraError, match=f"pair 11 has the reference of validation record {reference.id}"):
+        place.check_outside("es", [case.composition])

@@ -1,19 +1,24 @@
 import json
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from calora.adapter import adapter_sha256
+from calora.approaches.registry import Plan, approach
 from calora.backbone import Backbone
-from calora.bench.case import Workplace
+from calora.bench import answering
+from calora.bench.case import Case, Workplace
 from calora.bench.grid import Grid
 from calora.bench.progress import failures
 from calora.bench.store import Store
+from calora.bench.timing import Timing
 from calora.errors import CaloraError, MachineError
-from calora.generation import answer_all
+from calora.generation import Pass, answer_all
+from calora.tasks import Prompt
 from tests.bench.helpers import TRAINING, lock_of, results
 
 
@@ -297,3 +302,71 @@ def test_a_step_that_fails_costs_only_what_needs_it(
         ("adapter reply seed 0", "no reply today", 2),
         ("adapter summary seed 0", "no summary today", 2),
     ]
+
+
+@pytest.mark.filterwarnings("ignore:the text has:UserWarning")
+def test_a_cell_is_answered_as_its_plan_says(grid: Callable[..., Grid], monkeypatch: pytest.MonkeyPatch) -> None:
+    from calora.approaches import registry
+
+    monkeypatch.setattr(registry, "_REGISTRY", dict(registry.approaches()))
+
+    @approach("odd", "Odd")
+    def odd(case: Case) -> Plan:
+        passes = [Pass(None, Prompt("Say:\n", "\n", ""))] * 2
+        return Plan(lambda *given: passes, texts=lambda examples: ["Ann: Other."] * len(examples), shared_by=3)
+
+    read: list[Any] = []
+    timed: list[Any] = []
+    plain = answering.answer_all
+
+    def answer(backbone: Any, passes: Any, texts: Any, **more: Any) -> Any:
+        read.append(list(texts))
+        return plain(backbone, passes, texts, **more)
+
+    def time(backbone: Any, one: Any, several: Any, *given: Any, **more: Any) -> Timing:
+        timed.append((len(one), len(several)))
+        return Timing(tokens=1, texts=1, one=[6.0], several=[2.0])
+
+    monkeypatch.setattr(answering, "answer_all", answer)
+    monkeypatch.setattr(answering, "time_passes", time)
+    (cell,) = grid(approaches=["odd"], compositions=["summary+es"]).go()
+    assert read[-1] == ["Ann: Other."] * 3
+    assert timed == [(2, 1)]
+    assert (cell.costs.times_bare, cell.costs.shared_by, cell.costs.passes) == (3.0, 3, 2)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:the text has:UserWarning")
+def test_nothing_that_is_made_reads_what_is_tested_on(
+    grid: Callable[..., Grid], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    making: list[str] = []
+    read: list[tuple[str, str]] = []
+    make, records = Store._make, Workplace.records
+
+    def made(self: Store, step: Any, parents: Any) -> None:
+        making.append(step.kind)
+        make(self, step, parents)
+        making.pop()
+
+    def asked(self: Workplace, split: Any) -> Any:
+        read.extend((kind, split) for kind in making)
+        return records(self, split)
+
+    monkeypatch.setattr(Store, "_make", made)
+    monkeypatch.setattr(Workplace, "records", asked)
+    searched = {"name": "linear-searched", "options": {"strengths": {"product": [1.0]}, "finalists": 1}}
+    one = grid(approaches=[searched, "calibration"], compositions=["summary+es"], search=None)
+    one.go()
+    assert not one.progress.failed
+    assert {kind for kind, _ in read} == {"adapter", "merge-search", "calibration"}
+    assert {split for _, split in read} == {"train", "validation"}
+
+
+def test_another_approach_or_version_of_it_is_another_cell(grid: Callable[..., Grid]) -> None:
+    one = grid(approaches=["zero-shot"], compositions=["summary+es"])
+    (place,) = one.places()
+    row = place.row
+    others = (row.approach, replace(row.approach, version=2), replace(row.approach, name="other"))
+    keys = {one.planned(replace(place, row=replace(row, approach=other)), "test", {})[2] for other in others}
+    assert len(keys) == 3

@@ -11,6 +11,7 @@ from calora.bench.recipe import Recipe
 from calora.corpus import TextRecord, load_everyday, make_examples, spread
 from calora.errors import CaloraError
 from calora.generation import Answer
+from calora.judges import Thresholds
 from calora.storage import write_text
 from calora.tasks import Composition
 
@@ -106,3 +107,33 @@ def test_an_answer_to_another_dialogue_is_named(tmp_path: Path) -> None:
     write(tmp_path, "multi-step", ["x"] * 6)
     with pytest.raises(CaloraError, match="which is not in the run's test split"):
         judge_run(tmp_path)
+
+
+def test_tones_are_learnt_in_each_language(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("summary+casual", "summary+casual+fr")
+    write_text(tmp_path / "recipe.json", RECIPE.model_copy(update={"compositions": names}).model_dump_json())
+    for name in names:
+        write(tmp_path, "multi-step", ["x"] * 6, Composition.parse(name))
+    learnt: list[Any] = []
+    lines = Thresholds(composition="any", meaning=0.9, copied=0.5, meaning_accuracy=90, copied_accuracy=90)
+    monkeypatch.setattr(judging, "_thresholds", lambda *given: lines)
+    monkeypatch.setattr(judging, "train_tones", lambda records, primary, language, tones: learnt.append(language))
+    monkeypatch.setattr(judging, "_judge", lambda path, cell, *given: cell)
+    judging.judge_run(tmp_path)
+    assert {language and language.name for language in learnt} == {None, "fr"}
+
+
+def test_thresholds_are_drawn_again_for_other_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[int] = []
+
+    def choose(records: Any, composition: Composition) -> Thresholds:
+        drawn.append(len(records))
+        return Thresholds(
+            composition=str(composition), meaning=0.9, copied=0.5, meaning_accuracy=90, copied_accuracy=90
+        )
+
+    monkeypatch.setattr(judging, "choose_thresholds", choose)
+    for wanted in (6, 6, 9):
+        data = RECIPE.data.model_copy(update={"validation": wanted})
+        judging._thresholds(tmp_path, Workplace(RECIPE.model_copy(update={"data": data})), COMPOSITION)
+    assert drawn == [6, 9]

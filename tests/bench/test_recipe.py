@@ -85,3 +85,8 @@ def test_a_control_of_another_name_stays_a_control() -> None:
     row = ApproachRecipe(name="ceiling", label="upper")
     assert row.title_of("paper", "control: last pass on the reference") == "control: upper"
     assert row.title_of("paper", "Multi-step") == "upper"
+
+
+def test_a_language_that_cannot_be_told_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CaloraError, match="unknown language 'shout'"):
+        read_recipe(write(tmp_path, GOOD.replace("role: tone", "role: language")))

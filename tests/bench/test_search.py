@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from calora.bench.cells import read_cell
-from calora.bench.search import Search, choose
+from calora.bench.grid import Grid
+from calora.bench.search import Search, choose, search_of
 from calora.bench.store import StepFailedError
 from calora.errors import CaloraError, FolderError
 from calora.storage import writing_folder
@@ -94,3 +95,13 @@ def test_equal_shares_of_dialogues_are_a_tie_whatever_their_rounding(search: Sea
 def test_where_every_candidate_fails_the_first_is_told(search: Search) -> None:
     with pytest.raises(CaloraError, match="the first: never finite"):
         choose(search, scoring(dict.fromkeys(RATES, CaloraError("never finite"))))
+
+
+def test_a_search_hangs_on_the_cells_of_its_candidates(grid: Callable[..., Grid]) -> None:
+    one = grid()
+    row = next(row for row in one.rows if row.setting == "tuned")
+    keys = {
+        search_of(one.workplace, one.run, row, one.recipe.backbones[0], lambda *given, word=word: word).key
+        for word in "ab"
+    }
+    assert len(keys) == 2

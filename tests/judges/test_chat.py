@@ -139,3 +139,9 @@ def test_a_server_that_is_not_there(server: Server) -> None:
 def test_an_address_without_a_scheme_is_refused() -> None:
     with pytest.raises(ValidationError, match="url"):
         Endpoint(url="localhost:8080/v1", model="tiny")
+
+
+def test_another_server_is_asked_itself(server: Server, tmp_path: Path) -> None:
+    server.respond = lambda prompt, number: (200, said(f"{number}"))
+    first, other = (ask(server, "a", cache=tmp_path, url=f"{server.url}{path}")[0].text for path in ("", "/other"))
+    assert (first, other) == ("0", "1")

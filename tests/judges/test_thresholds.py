@@ -1,7 +1,9 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
-from calora.corpus import Record
+from calora.corpus import Record, load_everyday
 from calora.errors import CaloraError
 from calora.judges.thresholds import best_line, choose_thresholds
 from calora.tasks import Composition
@@ -39,3 +41,19 @@ def test_what_thresholds_need(records: list[Record]) -> None:
         choose_thresholds(records, Composition.parse("reply+casual+fr"))
     with pytest.raises(CaloraError, match="no primary task"):
         choose_thresholds(records, Composition.parse("de"))
+
+
+def test_lines_are_drawn_between_paraphrases_and_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
+    records = [r for d in ("arts", "food") for r in [r for r in load_everyday("validation") if r.domain == d][:3]]
+    asked: list[Any] = []
+
+    def near(answers: Any, references: Any, names: Any, *, threads: int) -> list[float]:
+        asked.append(list(zip(answers, references, names, strict=True)))
+        return [float(len(asked) == 1)] * len(answers)
+
+    monkeypatch.setattr("calora.judges.thresholds.similarities", near)
+    choose_thresholds(records, Composition.parse("summary+es"))
+    positives, negatives = asked
+    assert positives and all(answer != own for answer, own, _ in positives)
+    assert len(negatives) == 6 * 2
+    assert {len(names) for _, _, names in (*positives, *negatives)} == {4}

@@ -366,3 +366,19 @@ def test_an_adapter_without_a_card_is_called_by_its_folder_or_its_hub_id(tmp_pat
     assert adapter_name(f"google/gemma-3-270m+{tmp_path / 'es'}") == "es"
     assert adapter_name("owner/name@main") == "owner/name@main"
     assert adapter_name("google/gemma-3-270m+owner/name") == "owner/name"
+
+
+def test_an_adapters_own_value_goes_before_that_for_all() -> None:
+    models = [{"model": "summary", "parameters": {"weight": 0.5}}, {"model": "es"}]
+    assert_same(merged(models=models, parameters={"weight": 2.0}), merge(pair(), "product", (0.5, 2.0)))
+
+
+def test_what_a_preset_has_is_its_default_for_each_and_everywhere() -> None:
+    models = [{"model": "summary", "parameters": {"density": 0.5}}, {"model": "es"}]
+    found = merged(merge_method="ties", preset="mergekit", models=models)
+    assert_same(found, merge(pair(), "ties", preset="mergekit", density=(0.5, 1.0)))
+    along = merged(merge_method="slerp", preset="mergekit", parameters={"t": [0.0, 1.0]})
+    for layer, t in ((0, 0.0), (4, 1.0)):
+        expected = dense(merge(pair(), "slerp", preset="mergekit", t=t))
+        for module in (name for name in expected if f".{layer}." in name):
+            assert abs(dense(along)[module] - expected[module]).max() < 1e-5

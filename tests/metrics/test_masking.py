@@ -13,6 +13,7 @@ from calora.metrics import mask_names
         ("Ana tells Tom a plan.", ["Ana", "Tom"], "tells a plan."),
         ("Ana's plan and Tom\u2019s plan", ["Ana", "Tom"], "plan and plan"),
         ("Anabel and Susana like Ana", ["Ana"], "Anabel and Susana like"),
+        ("McTom and LauraAna like Ana", ["Ana", "Tom"], "McTom and LauraAna like"),
         ("Anaïs ana ANA Ana_1", ["Ana"], "Anaïs ana ANA Ana_1"),
         ("Ana María llama a María", ["Ana", "Ana María"], "llama a María"),
         ("(Ana) «Tom» d'Ana", ["Ana", "Tom"], "( ) « » d'"),

@@ -199,3 +199,13 @@ def test_holm_lies_between_no_correction_and_bonferroni(values: list[float]) -> 
 def test_holm_refuses_what_is_no_probability() -> None:
     with pytest.raises(ValueError, match="between 0 and 1"):
         holm({"a": 1.5})
+
+
+def test_p_flips_a_dialogues_own_difference_and_not_its_influence() -> None:
+    base = np.full((2, 60), np.nan)
+    base[0, :20] = base[1, 20:] = 50.0
+    assert paired_difference(base + np.array([[30.0], [-24.0]]), base).p > 0.3
+
+
+def test_flips_that_rounding_sets_apart_are_ties() -> None:
+    assert paired_difference(np.array([1, 0, 1, 0, -2, -1, 2, 0]) * 100 / 3, np.zeros(8)).p > 0.9

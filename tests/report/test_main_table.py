@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from calora.bench.cells import read_cell
 from calora.errors import CaloraError
 from calora.metrics import bootstrap_interval, holm, paired_difference, smallest_detectable
 from calora.report.main_table import MainTable, check_measure, main_table
@@ -239,3 +240,16 @@ def test_what_groups_of_several_sizes_share(tmp_path: Path) -> None:
     assert len(COMPOSITIONS) / found.shared_by == pytest.approx(groups)
     assert found.together == PARAMETERS
     assert found.parameters == pytest.approx(PARAMETERS * groups / len(COMPOSITIONS))
+
+
+def test_costs_that_several_share_are_told_by_share(tmp_path: Path) -> None:
+    run = write_bench_run(tmp_path / "bench")
+    assert read_cell(cell_path(run, "multi-step", "summary+es", 0)).truncated == 1, "the first answer is cut there"
+    for name in COMPOSITIONS:
+        for seed in SEEDS:
+            path = cell_path(run, "calibration", name, seed)
+            cell = json.loads(path.read_text(encoding="utf-8"))
+            cell["costs"]["shared_by"] = 2
+            path.write_text(json.dumps(cell), encoding="utf-8")
+    found = next(row for row in main_table(read_results(run)).rows if row.label == "calibration")
+    assert (found.updates, found.examples) == (50, 400)

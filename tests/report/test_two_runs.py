@@ -5,6 +5,7 @@ import pytest
 from rich.console import Console
 
 from calora.errors import CaloraError
+from calora.metrics import holm
 from calora.report.reading import read_results
 from calora.report.results import Results
 from calora.report.two_runs import compare_runs, runs_table
@@ -68,3 +69,11 @@ def test_runs_of_other_making_are_told_apart(both: tuple[Results, Results]) -> N
     with console.capture() as capture:
         console.print(runs_table(first, replace(second, entries=entries)))
     assert "Not all cells are of one making" in capture.get() and "another one" in capture.get()
+
+
+def test_p_values_of_two_runs_are_adjusted(tmp_path: Path) -> None:
+    first, second = write_bench_run(tmp_path / "one"), write_bench_run(tmp_path / "two", shift=2)
+    rows = compare_runs(read_results(first), read_results(second))
+    expected = holm({row.title: row.difference.p for row in rows})
+    assert [row.adjusted for row in rows] == list(expected.values())
+    assert [row.adjusted for row in rows] != [row.difference.p for row in rows]

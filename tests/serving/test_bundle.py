@@ -229,3 +229,20 @@ def test_a_bundle_that_points_outside_itself_is_refused(parts: Made, bundle: Pat
     (bundle / "bundle.json").write_text(json.dumps(card))
     with pytest.raises(CaloraError, match="outside the bundle"):
         open_bundle(bundle, parts.model)
+
+
+def test_another_backbone_is_told(parts: Made, bundle: Path) -> None:
+    card = json.loads((bundle / "bundle.json").read_text())
+    card["backbone"]["sha256"] = "0" * 64
+    (bundle / "bundle.json").write_text(json.dumps(card))
+    (wrong,) = check_bundle(open_bundle(bundle, parts.model))
+    assert "is not the backbone" in wrong
+
+
+@pytest.mark.parametrize("changes", [{"merge": {"start": "factors"}}, {"parents": ["summary", "casual"]}])
+def test_another_merge_or_parent_in_the_bundles_card_is_found(parts: Made, bundle: Path, changes: Any) -> None:
+    card = json.loads((bundle / "bundle.json").read_text())
+    card["compositions"]["summary+es"] |= changes
+    (bundle / "bundle.json").write_text(json.dumps(card))
+    (wrong,) = check_bundle(open_bundle(bundle, parts.model))
+    assert "is not what was bundled" in wrong

@@ -72,10 +72,12 @@ def test_every_composition_answers_as_torch_does(parts: Made, bundle: Path, monk
                 last = device.run(second, between.text, max_tokens=TOKENS)
                 assert (reply.text, reply.passes) == (last.text, 2)
                 assert reply.tokens == between.tokens + last.tokens
+                assert reply.prompt_tokens == between.prompt_tokens + last.prompt_tokens
                 continue
             expected = answer_all(parts.backbone, passes_of(parts, name, way), [TEXT], max_tokens=TOKENS)[0]
             assert whole(reply.text) == whole(expected.text), (name, way)
             assert reply.passes == 1
+            assert reply.truncated == expected.truncated, (name, way)
             assert reply.prompt_tokens == expected.prompt_tokens
             assert abs(reply.tokens - expected.tokens) <= 1  # an end token is counted by torch alone
             seen.add((name, reply.text))
@@ -273,3 +275,18 @@ def test_a_calibration_without_parents_harms_only_its_composition(parts: Made, b
     with Device.open(bundle, parts.model, context=256, threads=1) as device:
         assert device.left_out.keys() == {"summary+es"}
         assert device.run("reply+es", TEXT, max_tokens=2).tokens
+
+
+def test_what_is_replaced_is_closed_when_its_last_request_is_done(parts: Made, bundle: Path) -> None:
+    def closed(engine: Any) -> bool:
+        return engine._server._server is None
+
+    with Device.open(bundle, parts.model, context=256, threads=1) as device:
+        first = device._loaded.engine
+        device.reload()
+        assert closed(first)
+        second, pieces = device._loaded.engine, device.stream("summary", TEXT, max_tokens=4)
+        device.reload()
+        assert not closed(second)
+        list(pieces)
+        assert closed(second)

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from calora.adapter import Adapter
 from calora.backbone import Backbone
 from calora.errors import CaloraError
+from calora.training import loop
 from calora.training.settings import TrainingSettings
 from tests.training.helpers import (
     SETTINGS,
@@ -187,3 +189,39 @@ def test_one_graphics_card_is_taken_where_there_are_several(
     with pytest.raises(Killed):
         calibrate(llama, train_rows, tmp_path / "work")
     assert seen == [1]
+
+
+def test_of_epochs_that_the_judge_likes_alike_the_one_of_least_loss_is_kept(
+    llama: Backbone, train_rows: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    found = calibrate(llama, train_rows, tmp_path / "work", judge=lambda: 0.5).card.training
+    losses = [entry["eval_loss"] for entry in found["validation"]]
+    assert losses[-1] == min(losses) < losses[0]
+    assert found["best_step"] == found["steps"]
+
+
+def test_checkpoints_beside_other_weights_are_refused(
+    llama: Backbone, train_rows: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    settings = SETTINGS.model_copy(update={"epochs": 1})
+    adapt(llama, train_rows[:4], tmp_path / "work", settings=settings)
+    with pytest.raises(CaloraError, match="checkpoints of another training"):
+        adapt(replace(llama, sha256="0" * 64), train_rows[:4], tmp_path / "work", settings=settings)
+
+
+def test_training_is_as_its_settings_say(
+    llama: Backbone, train_rows: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+
+    def trainer(args: Any, **rest: Any) -> Any:
+        seen.append(args)
+        raise Killed
+
+    monkeypatch.setattr(loop, "_Trainer", trainer)
+    settings = TrainingSettings(learning_rate=0.02, warmup=0.1, weight_decay=0.3)
+    with pytest.raises(Killed):
+        calibrate(llama, train_rows, tmp_path / "work", settings=settings)
+    (args,) = seen
+    assert (args.learning_rate, args.warmup_steps, args.weight_decay) == (0.02, 0.1, 0.3)
+    assert (args.lr_scheduler_type, args.max_grad_norm) == ("linear", 1.0)

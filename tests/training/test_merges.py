@@ -8,10 +8,13 @@ import torch
 from calora.adapter import Adapter
 from calora.attach import attached
 from calora.backbone import Backbone
+from calora.corpus import Example
 from calora.errors import CaloraError
 from calora.merging import cat
 from calora.merging.learnt import per_module, projected
-from calora.tasks import Composition
+from calora.tasks import Composition, Prompt
+from calora.training.data import EncodedExamples
+from calora.training.mean_loss import mean_loss
 from tests.conftest import assert_near, logits, random_adapter
 from tests.training.helpers import SETTINGS, examples_of
 
@@ -105,3 +108,12 @@ def test_a_projection_is_shared_by_the_layers_and_lowers_the_loss(
     loss = mean_loss(llama, projected(adapters, learnt.tensors), data)
     assert loss < mean_loss(llama, cat(adapters), data)
     assert loss == pytest.approx(min(epoch["eval_loss"] for epoch in learnt.card.training["validation"]), rel=0.02)
+
+
+def test_the_mean_is_over_tokens_whatever_the_batches(llama: Backbone) -> None:
+    data = EncodedExamples(
+        llama,
+        Prompt("Say:\n", "\n", ""),
+        lambda epoch: [Example(str(n), "all", "a", "word " * (1 + 9 * n), ()) for n in range(3)],
+    )
+    assert mean_loss(llama, None, data, 1) == pytest.approx(mean_loss(llama, None, data, 3), rel=1e-5)

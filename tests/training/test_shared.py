@@ -6,7 +6,8 @@ import pytest
 
 from calora.backbone import Backbone
 from calora.tasks import Composition
-from tests.conftest import random_adapter
+from calora.training import shared
+from tests.conftest import adapter_logits, assert_near, logits, random_adapter
 from tests.training.helpers import SETTINGS, examples_of, make_card, same
 
 
@@ -45,3 +46,19 @@ def test_several_members_are_all_learnt_from(llama: Backbone, rows: list[dict[st
     assert losses[-1] < losses[0]
     assert learnt.card.training["examples"] == 16
     assert not same(dict(learnt.tensors), dict(first.tensors))
+
+
+def test_each_member_is_learnt_beside_its_own_merge(
+    llama: Backbone, rows: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = members(llama, rows, "summary", "reply")
+    expected = [adapter_logits(llama, member.merged) for member in both]
+
+    def look(learner: Any, *given: Any) -> dict[str, Any]:
+        for current, wanted in enumerate(expected):
+            learner.current = current
+            assert_near(logits(llama.model, llama.tokenizer), wanted)
+        return {}
+
+    monkeypatch.setattr(shared, "train", look)
+    shared.train_shared_calibration(llama, both, make_card(llama, "column-bias"), SETTINGS, tmp_path)
